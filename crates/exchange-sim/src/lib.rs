@@ -1,0 +1,1 @@
+//! A fake Exchange on real HTTPS, for the demo, the tests and the load test.

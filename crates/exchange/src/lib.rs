@@ -1,0 +1,1 @@
+//! Exchange as a client sees it: codec, connection, client, gate.

@@ -1,0 +1,1 @@
+//! The decisions: machines and rules without IO, clock or chance.

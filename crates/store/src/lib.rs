@@ -1,0 +1,1 @@
+//! What is kept: one trait in the domain's verbs, and its backends.

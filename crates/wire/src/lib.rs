@@ -1,0 +1,1 @@
+//! The protocols on the wire: generated messages and their conversions.

@@ -1,0 +1,1 @@
+//! The coordinator: placement, alerts, and the servers for people and the CRM.

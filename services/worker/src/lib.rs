@@ -1,0 +1,1 @@
+//! The worker: one actor per mailbox, the scheduler, and what they do.
