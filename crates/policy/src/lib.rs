@@ -1,1 +1,11 @@
-//! The decisions: machines and rules without IO, clock or chance.
+//! The decisions of Mailyard: machines and rules as plain values.
+//!
+//! Nothing here does IO, waits, asks a clock, draws a random number, writes a log line or knows a wire format.
+//! Time, chance and identifiers come in with the events; what shall be done goes out as effects.
+
+pub mod id;
+pub mod reason;
+pub mod time;
+
+pub use reason::{Nature, Reason, Scope};
+pub use time::{BootTime, Timestamp};
