@@ -195,8 +195,9 @@ impl fmt::Display for ShardId {
 
 /// FNV-1a over 64 bits with a final avalanche (the finalizer of MurmurHash3), so that the low bits are good too.
 pub fn hash(bytes: &[u8]) -> u64 {
-    let fnv =
-        bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3));
+    let fnv = bytes.iter().fold(0xcbf2_9ce4_8422_2325, |hash: u64, byte| {
+        (hash ^ u64::from(*byte)).wrapping_mul(0x100_0000_01b3)
+    });
     let mixed = (fnv ^ fnv >> 33).wrapping_mul(0xff51_afd7_ed55_8ccd);
     let mixed = (mixed ^ mixed >> 33).wrapping_mul(0xc4ce_b9fe_1a85_ec53);
     mixed ^ mixed >> 33
@@ -228,7 +229,9 @@ mod tests {
         }
         assert_eq!(MailboxId::new(0).to_string(), "0".repeat(26));
         assert_eq!(MailboxId::new(u128::MAX).to_string(), format!("7{}", "z".repeat(25)));
-        for bad in ["", "8zzzzzzzzzzzzzzzzzzzzzzzzz", "0000000000000000000000000u", "00000000000000000000000000 "] {
+        for bad in
+            ["", "8zzzzzzzzzzzzzzzzzzzzzzzzz", "0000000000000000000000000u", "00000000000000000000000000 "]
+        {
             assert!(bad.parse::<MailboxId>().is_err(), "{bad:?}");
         }
     }

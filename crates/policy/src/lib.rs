@@ -4,6 +4,8 @@
 //! Time, chance and identifiers come in with the events; what shall be done goes out as effects.
 
 pub mod id;
+pub mod operation;
+pub mod outbox;
 pub mod reason;
 pub mod time;
 

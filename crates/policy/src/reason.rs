@@ -165,7 +165,10 @@ mod tests {
         for Entry { code, title, remedy, scope, nature, server_fault, .. } in Reason::catalogue() {
             assert!(!title.ends_with('.') && title.len() > 10, "{code}: title");
             assert!(remedy.ends_with('.') && remedy.len() > 10, "{code}: remedy");
-            assert!(!server_fault || *scope == Scope::Profile, "{code}: a fault of the server strikes the profile");
+            assert!(
+                !server_fault || *scope == Scope::Profile,
+                "{code}: a fault of the server strikes the profile"
+            );
             assert!(!(*server_fault && *nature == Nature::Throttled), "{code}: throttling is no fault");
         }
     }
