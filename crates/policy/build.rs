@@ -1,4 +1,5 @@
 //! Turns `reasons.toml` into the enum `Reason` and its static table.
+#![allow(clippy::expect_used, clippy::disallowed_methods, clippy::format_collect)]
 
 use std::{env, fmt::Write as _, fs, path::PathBuf};
 

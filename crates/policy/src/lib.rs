@@ -4,6 +4,7 @@
 //! Time, chance and identifiers come in with the events; what shall be done goes out as effects.
 
 pub mod id;
+pub mod mailbox;
 pub mod operation;
 pub mod outbox;
 pub mod reason;

@@ -9,7 +9,7 @@ use mailyard_policy::{
     Reason, Timestamp,
     alert::Fact,
     id::{Epoch, Incarnation, MailboxId, Nonce, OperationId, Org, OutgoingId, ProfileId, RecordId, UploadId},
-    operation::{Health, Kind, Method, Operation},
+    operation::{Kind, Method},
     outbox::{Capabilities, Delivery},
     tracking::{Head, MessageKey},
 };
@@ -54,22 +54,7 @@ pub struct Wanted {
     pub create_time: Timestamp,
 }
 
-/// What the holder keeps of a mailbox: the mailbox machine's stored part.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Kept {
-    /// The revision of [`Wanted`] that was applied last.
-    pub wanted_seen: u64,
-    /// The operations in the order of [`Kind::ALL`].
-    pub operations: [Operation; 3],
-    /// The health that follows from them.
-    pub health: Health,
-    /// The test that ended last.
-    pub test_done: Option<OperationId>,
-    /// Polls asked for by people that were done.
-    pub polls_done: u64,
-    /// A hash over profile and address: another one means another mailbox behind the same row.
-    pub subject: u64,
-}
+pub use mailyard_policy::mailbox::Kept;
 
 /// A mailbox as its new holder finds it.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -237,7 +222,7 @@ pub struct Commit {
     pub items: Vec<Item>,
     /// A sending's new state, and the state it must have had.
     pub delivery: Option<DeliveryChange>,
-    /// The mailbox machine's new stored part.
+    /// The mailbox machine's new stored part; the health that follows from it is stored and counted with it.
     pub kept: Option<Kept>,
     /// The end of a test: which, and how.
     pub test: Option<(OperationId, TestOutcome)>,
