@@ -1,0 +1,1 @@
+//! The stage on which whole systems are tested.
