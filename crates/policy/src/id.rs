@@ -134,6 +134,14 @@ numbers! {
     Revision;
 }
 
+impl Attempt {
+    /// The one after it.
+    #[must_use]
+    pub const fn next(self) -> Self {
+        Self(self.0 + 1)
+    }
+}
+
 /// An organization: the seed's environment. `default` exists always.
 #[derive(Clone, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct Org(pub String);

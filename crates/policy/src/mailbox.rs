@@ -345,7 +345,7 @@ impl Mailbox {
     }
 
     fn next_attempt(&mut self) -> Attempt {
-        self.attempt = Attempt(self.attempt.0 + 1);
+        self.attempt = self.attempt.next();
         self.attempt
     }
 

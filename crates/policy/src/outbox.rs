@@ -98,7 +98,7 @@ pub struct Delivery {
     pub state: State,
     /// How far it is inside of [`State::Sending`].
     pub step: Step,
-    /// Number of the last attempt.
+    /// Number of the last attempt. Greater than the one in its step: the outcome of that one is unknown.
     pub attempt: Attempt,
     /// Failures in a row of the current step.
     pub failures: u8,
@@ -282,7 +282,9 @@ impl Delivery {
     pub fn act(&self, rules: &Rules, fresh: Fresh, now: Timestamp) -> Act {
         let Some(due) = self.due(rules) else { return Act::Nothing };
         match (&self.step, fresh) {
-            (Step::Submitting { draft, attempt, deadline }, Fresh::Yes) if now < *deadline => {
+            (Step::Submitting { draft, attempt, deadline }, Fresh::Yes)
+                if now < *deadline && *attempt == self.attempt =>
+            {
                 return Act::Submit { attempt: *attempt, draft: draft.clone(), deadline: *deadline };
             }
             _ if due > now => return Act::Wait(due.min(now + rules.longest_wait())),
@@ -340,8 +342,10 @@ impl Delivery {
                 (Step::Submitting { attempt: current, draft, .. }, Execution::Not) if current == attempt => {
                     self.failed(Step::Drafted(draft.clone()), rules, *reason, *hint, now)
                 }
-                (Step::Submitting { attempt: current, .. }, Execution::Maybe) if current == attempt => {
-                    Self { reason: Some(*reason), ..self.clone() }
+                (Step::Submitting { attempt: current, .. }, Execution::Maybe)
+                    if current == attempt && self.attempt == *attempt =>
+                {
+                    Self { reason: Some(*reason), attempt: attempt.next(), ..self.clone() }
                 }
                 _ => self.clone(),
             },
@@ -354,7 +358,12 @@ impl Delivery {
             Event::LookFailed(attempt, reason, hint) => match &self.step {
                 Step::Uncertain { .. } if self.attempt == *attempt => {
                     let wait = hint.unwrap_or(rules.look_gap).clamp(SHORTEST_HINT, LONGEST_HINT);
-                    Self { reason: Some(*reason), not_before: Some(now + wait), ..self.clone() }
+                    Self {
+                        reason: Some(*reason),
+                        not_before: Some(now + wait),
+                        attempt: attempt.next(),
+                        ..self.clone()
+                    }
                 }
                 _ => self.clone(),
             },
@@ -366,7 +375,7 @@ impl Delivery {
         if self.due(rules).is_none_or(|due| due > now) {
             return self.clone();
         }
-        let attempt = Attempt(self.attempt.0 + 1);
+        let attempt = self.attempt.next();
         let expired = self.expires.is_some_and(|expires| expires <= now);
         let step = match &self.step {
             Step::None | Step::Claimed { .. } | Step::Drafted(_) if expired => {
@@ -432,6 +441,7 @@ impl Delivery {
         let again = |looks| Self {
             step: Step::Uncertain { draft: draft.clone(), looks },
             not_before: Some(now + rules.look_gap),
+            attempt: self.attempt.next(),
             ..self.clone()
         };
         match finding {
@@ -441,11 +451,9 @@ impl Delivery {
                 self.settled(Step::Drafted(taken.clone()))
             }
             // The draft is there, yet on this server that proves nothing: only a sent copy could.
-            Finding::Taken(taken) if looks < rules.looks => Self {
-                step: Step::Uncertain { draft: taken.clone(), looks: looks + 1 },
-                not_before: Some(now + rules.look_gap),
-                ..self.clone()
-            },
+            Finding::Taken(taken) if looks < rules.looks => {
+                Self { step: Step::Uncertain { draft: taken.clone(), looks: looks + 1 }, ..again(looks) }
+            }
             Finding::Nowhere if looks < rules.looks => again(looks + 1),
             Finding::Taken(_) | Finding::Nowhere => {
                 self.ended(State::NeedsPerson, Some(Reason::EmailOutcomeUnknown))
