@@ -4,9 +4,11 @@
 //! Time, chance and identifiers come in with the events; what shall be done goes out as effects.
 
 pub mod id;
+pub mod lease;
 pub mod mailbox;
 pub mod operation;
 pub mod outbox;
+pub mod placement;
 pub mod reason;
 pub mod time;
 

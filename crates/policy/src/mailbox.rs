@@ -296,7 +296,11 @@ impl Mailbox {
         let mut changes = Changes::default();
         match event {
             Event::Tick => {}
-            Event::Wanted(wanted) => self.waiting = Some(wanted),
+            Event::Wanted(wanted) => {
+                if self.waiting.is_none_or(|waiting| waiting.revision <= wanted.revision) {
+                    self.waiting = Some(wanted);
+                }
+            }
             Event::OutgoingDue => self.outgoing_is_due(now),
             Event::Canary => self.hurry_canary(now),
             Event::Ended(attempt, outcome) => match self.under_way {

@@ -204,6 +204,13 @@ const CASES: &[Case] = &[
         ],
     },
     Case {
+        what: "a canceled test that had failed for a while leaves no reason behind",
+        kept: "test=0000000000000000000000000t sss testing:1:success period=300000 reason=MAILBOX_UNAVAILABLE;none off;none off",
+        steps: &[
+            ("0 wanted 2 7 sss,none,none approved - 0", "settle 1", "sss enabled period=300000;none off;none off"),
+        ],
+    },
+    Case {
         what: "a canceled test leaves what was",
         kept: "test=0000000000000000000000000t sss testing:1:success period=300000;none off;none off",
         steps: &[
@@ -346,7 +353,7 @@ fn kept_of(text: &str) -> Result<Kept, Box<dyn Error>> {
     while let Some((part, tail)) = rest.split_once(' ') {
         let Some((key, value)) = part.split_once('=') else { break };
         if let Some(place) = head.iter_mut().find(|(known, _)| *known == key) {
-            place.1 = value.to_owned();
+            value.clone_into(&mut place.1);
         }
         rest = tail;
     }

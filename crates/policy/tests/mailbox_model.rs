@@ -89,47 +89,45 @@ struct Model {
 impl Model {
     fn state(&self, kind: usize) -> State {
         let mut state = State::Off;
-        for line in &self.history[kind] {
+        for (at, line) in self.history[kind].iter().enumerate() {
             state = match (line, state) {
                 (Line::MethodSet(true) | Line::Unapproved | Line::Moved, _)
-                    if self.has_method_at(kind, line) =>
+                    if self.has_method_at(kind, at) =>
                 {
                     State::Untested
                 }
                 (Line::MethodSet(_) | Line::Unapproved | Line::Moved, _) => State::Off,
-                (Line::TestBegan, before) => State::Testing { tries: 0, was: status(before) },
                 (Line::TestTakenBack, State::Testing { was, .. }) => back(was),
-                (Line::TestWorked, _) => State::Enabled,
-                (Line::TestFailed(Meaning::ServerFault), before) => before,
+                (
+                    Line::TestTakenBack
+                    | Line::TestFailed(Meaning::ServerFault)
+                    | Line::Failed(Meaning::Waits),
+                    before,
+                ) => before,
+                (Line::TestBegan, before) => State::Testing { tries: 0, was: status(before) },
                 (Line::TestFailed(Meaning::Counts | Meaning::Waits), State::Testing { tries, was })
                     if tries < self.tries =>
                 {
                     State::Testing { tries: tries + 1, was }
                 }
-                (Line::TestFailed(_), _) => State::Disabled,
-                (Line::Completed, _) => State::Enabled,
-                (Line::Failed(Meaning::Waits), before) => before,
+                (Line::TestWorked | Line::Completed, _) => State::Enabled,
                 (Line::Failed(Meaning::ServerFault), before) => State::Retrying { failures: counted(before) },
                 (Line::Failed(Meaning::Counts), before) if counted(before) + 1 < self.attempts => {
                     State::Retrying { failures: counted(before) + 1 }
                 }
-                (Line::Failed(_), _) => State::Disabled,
-                (Line::TestTakenBack, before) => before,
+                (Line::TestFailed(_) | Line::Failed(_), _) => State::Disabled,
             }
         }
         state
     }
 
-    /// True if the operation has a method after this line: the last that was set up to it.
-    fn has_method_at(&self, kind: usize, line: &Line) -> bool {
-        if let Line::MethodSet(on) = line {
-            return *on;
-        }
+    /// True if the operation has a method after this line of its history.
+    fn has_method_at(&self, kind: usize, at: usize) -> bool {
         self.history[kind]
             .iter()
-            .take_while(|other| !std::ptr::eq(*other, line))
-            .filter_map(|line| if let Line::MethodSet(on) = line { Some(*on) } else { None })
-            .last()
+            .take(at + 1)
+            .rev()
+            .find_map(|line| if let Line::MethodSet(on) = line { Some(*on) } else { None })
             .unwrap_or(false)
     }
 }
@@ -157,6 +155,7 @@ struct Run {
     mailbox: Mailbox,
     model: Model,
     wanted: Wanted,
+    older: Wanted,
     applied: Wanted,
     waiting: Option<Wanted>,
     running: Option<(Attempt, Work)>,
@@ -181,6 +180,7 @@ impl Run {
                 attempts: rules.retry_attempts,
             },
             wanted: Wanted::default(),
+            older: Wanted::default(),
             applied: Wanted::default(),
             waiting: None,
             running: None,
@@ -218,16 +218,19 @@ impl Run {
             Some(Effect::Run { attempt, work }) => {
                 assert!(self.running.is_none() && self.settling.is_none(), "{event}: one thing at a time");
                 assert!(attempt > self.last, "{event}: attempts rise");
-                // The period of an operation with nothing to do may wait to be written; nothing else may.
-                let without_periods = |kept: &Kept| {
-                    let operations =
-                        kept.operations.map(|operation| Operation { period: Duration::ZERO, ..operation });
-                    Kept { operations, ..*kept }
-                };
+                // An outgoing operation with nothing to send completes without a word: what that changes of its
+                // schedule may wait to be written; a state may not.
+                let states = |kept: &Kept| kept.operations.map(|operation| operation.state);
+                let rest = |kept: &Kept| Kept { operations: Default::default(), ..*kept };
                 assert_eq!(
-                    without_periods(&kept),
-                    without_periods(before.kept()),
-                    "{event}: nothing runs before what is kept is written"
+                    states(&kept),
+                    states(before.kept()),
+                    "{event}: states are written before anything runs"
+                );
+                assert_eq!(
+                    rest(&kept),
+                    rest(before.kept()),
+                    "{event}: wishes are written before anything runs"
                 );
                 (self.running, self.last) = (Some((attempt, work)), attempt);
                 self.check_work(work);
@@ -272,7 +275,9 @@ impl Run {
                 }
             }
             Event::Settled(_) => self.settling = None,
-            Event::Wanted(wanted) => self.waiting = Some(wanted),
+            Event::Wanted(wanted) => {
+                self.waiting = self.waiting.into_iter().chain([wanted]).max_by_key(|wanted| wanted.revision);
+            }
             Event::Tick | Event::OutgoingDue | Event::Canary => {}
         }
     }
@@ -317,9 +322,9 @@ impl Run {
             Work::Incoming => assert!(runs(0), "incoming polls only while enabled"),
             Work::Outgoing { .. } => assert!(runs(1), "outgoing sends only while enabled"),
             Work::Test(kinds) => {
-                for kind in 0..2 {
+                for (kind, asked) in kinds.into_iter().take(2).enumerate() {
                     assert!(
-                        !kinds[kind] || matches!(state(kind), State::Testing { .. }),
+                        !asked || matches!(state(kind), State::Testing { .. }),
                         "only what is testing is tested"
                     );
                 }
@@ -376,15 +381,17 @@ impl Run {
                 }
             }
             Move::Wanted { late, methods, approved, test, move_away, poll } => {
-                if !late {
-                    let method = |on: bool| if on { Method::ServerSide } else { Method::None };
-                    self.wanted.revision += 1;
-                    self.wanted.subject = self.wanted.subject.max(1) + u64::from(move_away);
-                    self.wanted.methods = [method(methods[0]), method(methods[1]), Method::None];
-                    self.wanted.approved = approved;
-                    self.wanted.test = test.then(|| OperationId::new(u128::from(self.wanted.revision) + 100));
-                    self.wanted.polls += u64::from(poll);
+                if late && self.older.revision > 0 {
+                    return self.step(Event::Wanted(self.older));
                 }
+                self.older = self.wanted;
+                let method = |on: bool| if on { Method::ServerSide } else { Method::None };
+                self.wanted.revision += 1;
+                self.wanted.subject = self.wanted.subject.max(1) + u64::from(move_away);
+                self.wanted.methods = [method(methods[0]), method(methods[1]), Method::None];
+                self.wanted.approved = approved;
+                self.wanted.test = test.then(|| OperationId::new(u128::from(self.wanted.revision) + 100));
+                self.wanted.polls += u64::from(poll);
                 self.step(Event::Wanted(self.wanted));
             }
             Move::OutgoingDue => self.step(Event::OutgoingDue),

@@ -84,6 +84,7 @@ impl Mailbox {
                     Status::Failure => State::Disabled,
                 };
                 operation.not_before = None;
+                operation.reason = operation.reason.filter(|_| was == Status::Failure);
             }
         }
         self.kept.test = None;
