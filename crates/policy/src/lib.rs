@@ -10,6 +10,7 @@ pub mod operation;
 pub mod outbox;
 pub mod placement;
 pub mod reason;
+pub mod throttle;
 pub mod time;
 
 pub use reason::{Nature, Reason, Scope};
