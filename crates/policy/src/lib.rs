@@ -3,6 +3,7 @@
 //! Nothing here does IO, waits, asks a clock, draws a random number, writes a log line or knows a wire format.
 //! Time, chance and identifiers come in with the events; what shall be done goes out as effects.
 
+pub mod breaker;
 pub mod id;
 pub mod lease;
 pub mod mailbox;
