@@ -3,6 +3,7 @@
 //! Nothing here does IO, waits, asks a clock, draws a random number, writes a log line or knows a wire format.
 //! Time, chance and identifiers come in with the events; what shall be done goes out as effects.
 
+pub mod alert;
 pub mod breaker;
 pub mod id;
 pub mod lease;
@@ -13,6 +14,7 @@ pub mod placement;
 pub mod reason;
 pub mod throttle;
 pub mod time;
+pub mod tracking;
 
 pub use reason::{Nature, Reason, Scope};
 pub use time::{BootTime, Timestamp};

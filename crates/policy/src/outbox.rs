@@ -6,11 +6,11 @@
 
 mod text;
 
-use std::{fmt, str::FromStr, time::Duration};
+use std::time::Duration;
 
 use crate::{
     id::Attempt,
-    operation::{UnknownWord, words},
+    operation::words,
     reason::{Nature, Reason, Scope},
     time::Timestamp,
 };
