@@ -114,7 +114,7 @@ fn opens_after_five_faults_in_a_row_of_three_mailboxes() {
             9,
             true,
         ),
-        (&[(1, Answer::Throttled); 50], 9, false),
+        (&[(1, Answer::Throttled); 50], 1, false),
     ];
     for (results, eligible, open) in cases {
         let mut lane = Lane::new(eligible);
