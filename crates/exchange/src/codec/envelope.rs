@@ -170,7 +170,9 @@ fn read_values(reader: &mut Reader<'_>, refusal: &mut Refusal) -> Result<(), Mal
 
 fn read_version(element: &Element<'_>) -> Result<Option<ServerVersion>, Malformed> {
     let number = |name| Ok(element.attribute(name)?.and_then(|text| text.parse::<u16>().ok()));
-    let (Some(major), Some(minor)) = (number("MajorVersion")?, number("MinorVersion")?) else { return Ok(None) };
+    let (Some(major), Some(minor)) = (number("MajorVersion")?, number("MinorVersion")?) else {
+        return Ok(None);
+    };
     let build = number("MajorBuildNumber")?.unwrap_or_default();
     let revision = number("MinorBuildNumber")?.unwrap_or_default();
     Ok(Some(ServerVersion { major, minor, build, revision }))

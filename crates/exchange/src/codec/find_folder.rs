@@ -44,8 +44,10 @@ impl Operation for FindFolder<'_> {
         if element.name() != "RootFolder" {
             return Ok(());
         }
-        reader.children(|reader, element| {
-            if element.name() == "Folders" { get_folder::read_all(reader, part) } else { Ok(()) }
-        })
+        reader.children(
+            |reader, element| {
+                if element.name() == "Folders" { get_folder::read_all(reader, part) } else { Ok(()) }
+            },
+        )
     }
 }

@@ -47,7 +47,11 @@ impl Operation for FindItem<'_> {
             self.properties.write_shape(writer, false);
             writer.empty(
                 "m:IndexedPageItemView",
-                &[("MaxEntriesReturned", &self.max.max(1).to_string()), ("Offset", "0"), ("BasePoint", "Beginning")],
+                &[
+                    ("MaxEntriesReturned", &self.max.max(1).to_string()),
+                    ("Offset", "0"),
+                    ("BasePoint", "Beginning"),
+                ],
             );
             writer.nest("m:Restriction", |writer| {
                 writer.nest("t:IsEqualTo", |writer| {
@@ -58,7 +62,9 @@ impl Operation for FindItem<'_> {
                 });
             });
             writer.nest("m:SortOrder", |writer| {
-                writer.element("t:FieldOrder", &[("Order", "Descending")], |writer| Property::Created.write(writer));
+                writer.element("t:FieldOrder", &[("Order", "Descending")], |writer| {
+                    Property::Created.write(writer)
+                });
             });
             self.folder.write_in(writer, "m:ParentFolderIds");
         });

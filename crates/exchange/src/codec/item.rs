@@ -101,7 +101,11 @@ fn read(reader: &mut Reader<'_>, kind: ItemKind) -> Result<(Option<ItemInfo>, Op
     Ok((id.map(|id| ItemInfo { id, ..info }), mime))
 }
 
-fn read_property(reader: &mut Reader<'_>, element: &Element<'_>, info: &mut ItemInfo) -> Result<(), Malformed> {
+fn read_property(
+    reader: &mut Reader<'_>,
+    element: &Element<'_>,
+    info: &mut ItemInfo,
+) -> Result<(), Malformed> {
     match element.name() {
         "Size" => info.size = reader.text()?.trim().parse().ok(),
         "DateTimeReceived" => info.received = date::read(&reader.text()?),

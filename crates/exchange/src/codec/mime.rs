@@ -84,7 +84,9 @@ impl Sieve {
                 State::Reference => self.take_reference(piece),
                 State::Markup => self.take_markup(piece),
                 State::Quoted(quote) => self.take_until(quote, piece, |_| Some(State::Markup)),
-                State::Comment => self.take_until(b'>', piece, |kept| kept.ends_with(b"-->").then_some(State::Text)),
+                State::Comment => {
+                    self.take_until(b'>', piece, |kept| kept.ends_with(b"-->").then_some(State::Text))
+                }
                 State::Instruction => {
                     self.take_until(b'>', piece, |kept| kept.ends_with(b"?>").then_some(State::Text))
                 }
@@ -143,8 +145,13 @@ impl Sieve {
     /// A reference inside a content, such as the `&#xD;` of a wrapped line.
     fn take_reference(&mut self, piece: &[u8]) -> usize {
         let room = LONGEST_REFERENCE.saturating_sub(self.document.len() - self.markup);
-        let end = piece.iter().take(room).position(|byte| *byte == b';');
-        let taken = end.map_or(room.min(piece.len()), |at| at + 1);
+        // What is no reference ends where markup begins.
+        let end = piece.iter().take(room).position(|byte| matches!(byte, b';' | b'<'));
+        let taken = match end {
+            Some(at) if piece.get(at) == Some(&b'<') => at,
+            Some(at) => at + 1,
+            None => room.min(piece.len()),
+        };
         self.document.extend_from_slice(piece.get(..taken).unwrap_or_default());
         if end.is_none() && taken < room {
             return taken;
@@ -349,20 +356,60 @@ mod tests {
     fn contents_are_taken_out_however_the_answer_is_cut() {
         let cases: [(&str, &str, &[(&str, bool)]); 16] = [
             ("<a>text</a>", "<a>text</a>", &[]),
-            ("<a><t:MimeContent>SGVsbG8=</t:MimeContent>b</a>", "<a><t:MimeContent></t:MimeContent>b</a>", &[("Hello", false)]),
-            ("<MimeContent CharacterSet='a>b'>SGVsbG8</MimeContent>", "<MimeContent CharacterSet='a>b'></MimeContent>", &[("Hello", false)]),
-            ("<x><MimeContent/><MimeContent />y</x>", "<x><MimeContent/><MimeContent />y</x>", &[("", false), ("", false)]),
-            ("<MimeContent>SG\r\nVs bG8=\n</MimeContent>", "<MimeContent></MimeContent>", &[("Hello", false)]),
-            ("<MimeContent>SGVs&#xD;&#10;bG8=</MimeContent>", "<MimeContent></MimeContent>", &[("Hello", false)]),
-            ("<MimeContent>SGVs&#x2B;bG8</MimeContent>", "<MimeContent></MimeContent>", &[("Hel\u{FFFD}\u{6}", false)]),
-            ("<MimeContent><![CDATA[SGVsbG8=]]></MimeContent>", "<MimeContent></MimeContent>", &[("Hello", false)]),
-            ("<MimeContent>SGVs<!-- > --><?p ?>bG8=</MimeContent>", "<MimeContent><!-- > --><?p ?></MimeContent>", &[("Hello", false)]),
+            (
+                "<a><t:MimeContent>SGVsbG8=</t:MimeContent>b</a>",
+                "<a><t:MimeContent></t:MimeContent>b</a>",
+                &[("Hello", false)],
+            ),
+            (
+                "<MimeContent CharacterSet='a>b'>SGVsbG8</MimeContent>",
+                "<MimeContent CharacterSet='a>b'></MimeContent>",
+                &[("Hello", false)],
+            ),
+            (
+                "<x><MimeContent/><MimeContent />y</x>",
+                "<x><MimeContent/><MimeContent />y</x>",
+                &[("", false), ("", false)],
+            ),
+            (
+                "<MimeContent>SG\r\nVs bG8=\n</MimeContent>",
+                "<MimeContent></MimeContent>",
+                &[("Hello", false)],
+            ),
+            (
+                "<MimeContent>SGVs&#xD;&#10;bG8=</MimeContent>",
+                "<MimeContent></MimeContent>",
+                &[("Hello", false)],
+            ),
+            (
+                "<MimeContent>SGVs&#x2B;bG8</MimeContent>",
+                "<MimeContent></MimeContent>",
+                &[("Hel\u{FFFD}\u{6}", false)],
+            ),
+            (
+                "<MimeContent><![CDATA[SGVsbG8=]]></MimeContent>",
+                "<MimeContent></MimeContent>",
+                &[("Hello", false)],
+            ),
+            (
+                "<MimeContent>SGVs<!-- > --><?p ?>bG8=</MimeContent>",
+                "<MimeContent><!-- > --><?p ?></MimeContent>",
+                &[("Hello", false)],
+            ),
             ("<MimeContent>SGVs*bG8=</MimeContent>", "<MimeContent></MimeContent>", &[("Hello", true)]),
             ("<MimeContent>SGVs&bG8=</MimeContent>", "<MimeContent></MimeContent>", &[("Hel", true)]),
             ("<MimeContent>SGVsbG8===</MimeContent>", "<MimeContent></MimeContent>", &[("Hello", false)]),
-            ("<!-- <MimeContent>SGVs</MimeContent> --><a/>", "<!-- <MimeContent>SGVs</MimeContent> --><a/>", &[]),
+            (
+                "<!-- <MimeContent>SGVs</MimeContent> --><a/>",
+                "<!-- <MimeContent>SGVs</MimeContent> --><a/>",
+                &[],
+            ),
             ("<a><![CDATA[<MimeContent>]]></a>", "<a><![CDATA[<MimeContent>]]></a>", &[]),
-            ("<?xml version='1.0'?><a b=\"<MimeContent>\"/>", "<?xml version='1.0'?><a b=\"<MimeContent>\"/>", &[]),
+            (
+                "<?xml version='1.0'?><a b=\"<MimeContent>\"/>",
+                "<?xml version='1.0'?><a b=\"<MimeContent>\"/>",
+                &[],
+            ),
             ("<MimeContentUTF8>SGVs</MimeContentUTF8>", "<MimeContentUTF8>SGVs</MimeContentUTF8>", &[]),
         ];
         for (text, document, mimes) in cases {
@@ -373,7 +420,11 @@ mod tests {
                 if !text.contains("&bG8") && !text.contains("&#x2B") {
                     assert_eq!(found.1, mimes, "{text} in steps of {step}");
                 }
-                assert_eq!(found.1.first().map(|mime| mime.1), mimes.first().map(|mime| mime.1), "{text} {step}");
+                assert_eq!(
+                    found.1.first().map(|mime| mime.1),
+                    mimes.first().map(|mime| mime.1),
+                    "{text} {step}"
+                );
             }
         }
     }

@@ -96,7 +96,8 @@ impl Properties {
             }
             if self != Self::NONE {
                 writer.nest("t:AdditionalProperties", |writer| {
-                    let wanted = Property::ALL.into_iter().filter(|property| self.0 & 1 << *property as u16 != 0);
+                    let wanted =
+                        Property::ALL.into_iter().filter(|property| self.0 & 1 << *property as u16 != 0);
                     wanted.for_each(|property| property.write(writer));
                 });
             }
@@ -142,7 +143,9 @@ pub(super) fn read_extended(reader: &mut Reader<'_>) -> Result<Extended, Malform
 }
 
 fn read_name(element: &Element<'_>) -> Result<Option<Property>, Malformed> {
-    let is = |key, expected: &str| Ok(element.attribute(key)?.is_some_and(|text| text.eq_ignore_ascii_case(expected)));
+    let is = |key, expected: &str| {
+        Ok(element.attribute(key)?.is_some_and(|text| text.eq_ignore_ascii_case(expected)))
+    };
     if is("PropertyTag", SEARCH_KEY)? {
         return Ok(Some(Property::SearchKey));
     }

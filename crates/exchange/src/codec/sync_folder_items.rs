@@ -109,7 +109,9 @@ impl Operation for SyncFolderItems<'_> {
 fn cursor_of(state: &str) -> Box<[u8]> {
     let state = state.trim();
     let mut cursor = vec![DECODED];
-    if STANDARD.decode_vec(state, &mut cursor).is_err() || STANDARD.encode(cursor.get(1..).unwrap_or_default()) != state {
+    if STANDARD.decode_vec(state, &mut cursor).is_err()
+        || STANDARD.encode(cursor.get(1..).unwrap_or_default()) != state
+    {
         cursor.clear();
         cursor.push(AS_IS);
         cursor.extend_from_slice(state.as_bytes());
@@ -173,9 +175,14 @@ mod tests {
 
     #[test]
     fn a_state_comes_back_byte_for_byte() {
-        for (state, length) in
-            [("H4sIAAAA", 7), ("SGVsbG8=", 6), ("SGVsbG8", 8), ("SGVsbG9=", 9), ("not base64 & <odd>", 19), ("", 1)]
-        {
+        for (state, length) in [
+            ("H4sIAAAA", 7),
+            ("SGVsbG8=", 6),
+            ("SGVsbG8", 8),
+            ("SGVsbG9=", 9),
+            ("not base64 & <odd>", 19),
+            ("", 1),
+        ] {
             let cursor = cursor_of(state);
             assert_eq!(cursor.len(), length, "{state}");
             let mut out = Vec::new();

@@ -1,0 +1,374 @@
+//! HTTP/1.1 as far as an EWS client needs it, without IO: heads, and bodies that arrive in pieces.
+
+use std::{io::Write as _, time::Duration};
+
+use flate2::write::GzDecoder;
+use mailyard_policy::Timestamp;
+
+/// No head of an answer is longer.
+pub(crate) const LONGEST_HEAD: usize = 64 << 10;
+
+/// What the head of an answer says.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Head {
+    pub status: u16,
+    pub framing: Framing,
+    pub gzip: bool,
+    pub close: bool,
+    pub xml: bool,
+    pub date: Option<Timestamp>,
+    pub retry_after: Option<Duration>,
+    pub location: Option<String>,
+    /// The schemes that the server offers with a 401, in lower case.
+    pub schemes: Vec<String>,
+}
+
+/// Where a body ends.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Framing {
+    /// After so many bytes.
+    Length(u64),
+    /// After the last chunk.
+    Chunked,
+    /// With the connection.
+    #[default]
+    UntilClose,
+}
+
+/// The answer is no HTTP.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct NotHttp;
+
+/// Reads a head; `None`: it is not complete yet. Interim answers (1xx) are passed over. Returns how many bytes it has.
+pub(crate) fn read_head(bytes: &[u8], now: Timestamp) -> Result<Option<(Head, usize)>, NotHttp> {
+    let mut skipped = 0;
+    loop {
+        let rest = bytes.get(skipped..).unwrap_or_default();
+        let mut headers = [httparse::EMPTY_HEADER; 96];
+        let mut response = httparse::Response::new(&mut headers);
+        let length = match response.parse(rest) {
+            Ok(httparse::Status::Complete(length)) => length,
+            Ok(httparse::Status::Partial) if bytes.len() <= LONGEST_HEAD => return Ok(None),
+            Ok(httparse::Status::Partial) | Err(_) => return Err(NotHttp),
+        };
+        let status = response.code.ok_or(NotHttp)?;
+        skipped += length;
+        if status / 100 != 1 {
+            let head = interpret(status, response.version == Some(0), response.headers, now)?;
+            return Ok(Some((head, skipped)));
+        }
+    }
+}
+
+fn interpret(
+    status: u16,
+    old: bool,
+    headers: &[httparse::Header<'_>],
+    now: Timestamp,
+) -> Result<Head, NotHttp> {
+    let mut head = Head { status, close: old, ..Head::default() };
+    let mut length = None;
+    for header in headers {
+        let value = String::from_utf8_lossy(header.value);
+        let value = value.trim();
+        let has = |token: &str| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(token));
+        match header.name.to_ascii_lowercase().as_str() {
+            "content-length" => {
+                let stated = value.parse().map_err(|_| NotHttp)?;
+                if length.is_some_and(|before| before != stated) {
+                    return Err(NotHttp);
+                }
+                length = Some(stated);
+            }
+            "transfer-encoding" if has("chunked") => head.framing = Framing::Chunked,
+            "transfer-encoding" => return Err(NotHttp),
+            "content-encoding" => head.gzip = has("gzip") || has("x-gzip"),
+            "content-type" => head.xml = value.to_ascii_lowercase().contains("xml"),
+            "connection" if has("close") => head.close = true,
+            "connection" if has("keep-alive") => head.close = false,
+            "date" => head.date = http_date(value),
+            "retry-after" => head.retry_after = retry_after(value, now),
+            "location" => head.location = Some(value.to_owned()),
+            "www-authenticate" => {
+                head.schemes.extend(value.split([' ', ',']).next().map(str::to_ascii_lowercase));
+            }
+            _ => {}
+        }
+    }
+    if head.framing != Framing::Chunked
+        && let Some(length) = length
+    {
+        head.framing = Framing::Length(length);
+    }
+    if matches!(status, 204 | 304) {
+        head.framing = Framing::Length(0);
+    }
+    head.close |= head.framing == Framing::UntilClose;
+    Ok(head)
+}
+
+fn http_date(value: &str) -> Option<Timestamp> {
+    let moment = httpdate::parse_http_date(value).ok()?;
+    let since = moment.duration_since(std::time::UNIX_EPOCH).ok()?;
+    i64::try_from(since.as_millis()).ok().map(Timestamp::from_millis)
+}
+
+/// Seconds, or a date.
+fn retry_after(value: &str, now: Timestamp) -> Option<Duration> {
+    value.parse().map(Duration::from_secs).ok().or_else(|| http_date(value).map(|date| date.since(now)))
+}
+
+/// Takes a body out of its framing and its compression, piece by piece.
+pub(crate) struct Body {
+    framing: Framing,
+    chunk: Chunk,
+    left: u64,
+    done: bool,
+    gzip: Option<GzDecoder<Vec<u8>>>,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Chunk {
+    Size,
+    Extension,
+    Data,
+    DataEnd,
+    Trailer { empty: bool },
+}
+
+impl Body {
+    pub(crate) fn new(head: &Head) -> Self {
+        let left = match head.framing {
+            Framing::Length(length) => length,
+            Framing::Chunked | Framing::UntilClose => 0,
+        };
+        Self {
+            framing: head.framing,
+            chunk: Chunk::Size,
+            left,
+            done: head.framing == Framing::Length(0),
+            gzip: head.gzip.then(|| GzDecoder::new(Vec::new())),
+        }
+    }
+
+    /// True once nothing more belongs to it.
+    pub(crate) fn is_done(&self) -> bool {
+        self.done
+    }
+
+    /// The connection ended; true if the body may end so.
+    pub(crate) fn may_end(&self) -> bool {
+        self.done || self.framing == Framing::UntilClose
+    }
+
+    /// Takes what arrived, hands its contents to `sink`, and says how many bytes belonged to it.
+    pub(crate) fn push<E>(
+        &mut self,
+        bytes: &[u8],
+        mut sink: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<usize, PushError<E>> {
+        let mut taken = 0;
+        while !self.done && taken < bytes.len() {
+            let rest = bytes.get(taken..).unwrap_or_default();
+            taken += match self.framing {
+                Framing::UntilClose => self.data(rest, &mut sink)?,
+                Framing::Length(_) => self.counted(rest, &mut sink)?,
+                Framing::Chunked => self.chunked(rest, &mut sink)?,
+            };
+        }
+        Ok(taken)
+    }
+
+    fn counted<E>(
+        &mut self,
+        rest: &[u8],
+        sink: &mut impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<usize, PushError<E>> {
+        let length = self.left.min(rest.len() as u64) as usize;
+        self.data(rest.get(..length).unwrap_or_default(), sink)?;
+        self.left -= length as u64;
+        self.done |= self.left == 0 && self.framing != Framing::Chunked;
+        Ok(length)
+    }
+
+    fn chunked<E>(
+        &mut self,
+        rest: &[u8],
+        sink: &mut impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<usize, PushError<E>> {
+        if self.chunk == Chunk::Data {
+            let taken = self.counted(rest, sink)?;
+            if self.left == 0 {
+                self.chunk = Chunk::DataEnd;
+            }
+            return Ok(taken);
+        }
+        let Some(byte) = rest.first().copied() else { return Ok(0) };
+        self.chunk = match (self.chunk, byte) {
+            (Chunk::Size, b'0'..=b'9' | b'a'..=b'f' | b'A'..=b'F') => {
+                let digit = char::from(byte).to_digit(16).unwrap_or_default();
+                self.left = self.left.checked_mul(16).ok_or(PushError::NotHttp)? + u64::from(digit);
+                Chunk::Size
+            }
+            (Chunk::Size | Chunk::Extension, b'\n') if self.left == 0 => Chunk::Trailer { empty: true },
+            (Chunk::Size | Chunk::Extension, b'\n') => Chunk::Data,
+            (Chunk::Size, b';' | b' ' | b'\t' | b'\r') | (Chunk::Extension, _) => Chunk::Extension,
+            (Chunk::DataEnd, b'\r') => Chunk::DataEnd,
+            (Chunk::DataEnd, b'\n') => Chunk::Size,
+            (Chunk::Trailer { empty: true }, b'\n') => {
+                self.done = true;
+                Chunk::Size
+            }
+            (Chunk::Trailer { empty }, b'\r') => Chunk::Trailer { empty },
+            (Chunk::Trailer { .. }, b'\n') => Chunk::Trailer { empty: true },
+            (Chunk::Trailer { .. }, _) => Chunk::Trailer { empty: false },
+            (Chunk::Size | Chunk::DataEnd | Chunk::Data, _) => return Err(PushError::NotHttp),
+        };
+        Ok(1)
+    }
+
+    fn data<E>(
+        &mut self,
+        data: &[u8],
+        sink: &mut impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<usize, PushError<E>> {
+        let Some(gzip) = &mut self.gzip else {
+            sink(data).map_err(PushError::Sink)?;
+            return Ok(data.len());
+        };
+        // Small steps: a bomb is seen by the sink's limit long before it is unpacked.
+        for step in data.chunks(4 << 10) {
+            gzip.write_all(step).map_err(|_| PushError::NotHttp)?;
+            let unpacked = std::mem::take(gzip.get_mut());
+            sink(&unpacked).map_err(PushError::Sink)?;
+        }
+        Ok(data.len())
+    }
+
+    /// What the decompression still held back.
+    pub(crate) fn finish<E>(
+        mut self,
+        mut sink: impl FnMut(&[u8]) -> Result<(), E>,
+    ) -> Result<(), PushError<E>> {
+        if let Some(gzip) = &mut self.gzip {
+            gzip.try_finish().map_err(|_| PushError::NotHttp)?;
+            sink(gzip.get_ref()).map_err(PushError::Sink)?;
+        }
+        Ok(())
+    }
+}
+
+/// Why a body could not be taken.
+#[derive(Debug, PartialEq, Eq)]
+pub(crate) enum PushError<E> {
+    /// It is not framed or compressed as its head says.
+    NotHttp,
+    /// Who takes it does not want it.
+    Sink(E),
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const NOW: Timestamp = Timestamp::from_millis(1_772_366_400_000);
+
+    fn take(answer: &[u8], step: usize) -> Result<(Head, String, usize), NotHttp> {
+        let (head, length) = read_head(answer, NOW)?.ok_or(NotHttp)?;
+        let mut body = Body::new(&head);
+        let mut text = Vec::new();
+        let mut taken = length;
+        for piece in answer[length..].chunks(step) {
+            let sink = |bytes: &[u8]| {
+                text.extend_from_slice(bytes);
+                Ok::<(), ()>(())
+            };
+            taken += body.push(piece, sink).map_err(|_| NotHttp)?;
+        }
+        if !body.may_end() {
+            return Err(NotHttp);
+        }
+        body.finish(|bytes| {
+            text.extend_from_slice(bytes);
+            Ok::<(), ()>(())
+        })
+        .map_err(|_: PushError<()>| NotHttp)?;
+        Ok((head, String::from_utf8(text).map_err(|_| NotHttp)?, taken))
+    }
+
+    #[test]
+    fn bodies_come_out_of_every_framing_however_they_are_cut() {
+        let cases: [(&str, Result<&str, NotHttp>, bool); 12] = [
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhelloGET", Ok("hello"), false),
+            (
+                "HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\nContent-Length: 5\r\n\r\nhello",
+                Ok("hello"),
+                false,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n2\r\nhe\r\n3;x=y\r\nllo\r\n0\r\n\r\n",
+                Ok("hello"),
+                false,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n5\r\nhello\r\n0\r\nA: b\r\nC: d\r\n\r\n",
+                Ok("hello"),
+                false,
+            ),
+            (
+                "HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\nContent-Length: 3\r\n\r\n5\r\nhello\r\n0\r\n\r\n",
+                Ok("hello"),
+                false,
+            ),
+            ("HTTP/1.1 200 OK\r\n\r\nhello", Ok("hello"), true),
+            ("HTTP/1.1 200 OK\r\nConnection: close\r\nContent-Length: 5\r\n\r\nhello", Ok("hello"), true),
+            ("HTTP/1.0 200 OK\r\nContent-Length: 5\r\n\r\nhello", Ok("hello"), true),
+            ("HTTP/1.1 204 No Content\r\n\r\n", Ok(""), false),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 6\r\n\r\nhello", Err(NotHttp), false),
+            ("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\nzz\r\n", Err(NotHttp), false),
+            ("HTTP/1.1 200 OK\r\nContent-Length: 5\r\nContent-Length: 6\r\n\r\nhello", Err(NotHttp), false),
+        ];
+        for (answer, expected, close) in cases {
+            for step in [1, 2, 3, 100] {
+                let taken = take(answer.as_bytes(), step);
+                let found = taken.as_ref().map(|(_, text, _)| text.as_str()).map_err(|_| NotHttp);
+                assert_eq!(found, expected, "{answer:?} in steps of {step}");
+                assert!(taken.is_err() || taken.is_ok_and(|(head, _, _)| head.close == close), "{answer:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn compressed_bodies_come_out_whole() {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        let text = "hello ".repeat(5000);
+        packed.write_all(text.as_bytes()).expect("memory");
+        let packed = packed.finish().expect("memory");
+        let head =
+            format!("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n", packed.len());
+        let answer = [head.as_bytes(), &packed].concat();
+        for step in [1, 7, 4096] {
+            assert_eq!(take(&answer, step).map(|(_, text, _)| text), Ok(text.clone()), "in steps of {step}");
+        }
+        let cut = &answer[..answer.len() - 9];
+        assert_eq!(take(cut, 100).map(|(_, text, _)| text), Err(NotHttp));
+    }
+
+    #[test]
+    fn heads_tell_of_dates_waits_and_schemes() {
+        let answer = "HTTP/1.1 401 No\r\nWWW-Authenticate: Negotiate\r\nwww-authenticate: NTLM abc\r\nWWW-Authenticate: Basic realm=\"x\"\r\n\
+            Date: Sun, 01 Mar 2026 12:00:00 GMT\r\nRetry-After: 7\r\nContent-Type: text/xml; charset=utf-8\r\nContent-Length: 0\r\n\r\n";
+        let (head, length) = read_head(answer.as_bytes(), NOW).expect("HTTP").expect("complete");
+        assert_eq!(length, answer.len());
+        assert_eq!(head.schemes, ["negotiate", "ntlm", "basic"]);
+        assert_eq!((head.date, head.retry_after, head.xml), (Some(NOW), Some(Duration::from_secs(7)), true));
+        let later = "HTTP/1.1 503 Busy\r\nRetry-After: Sun, 01 Mar 2026 12:01:00 GMT\r\n\r\n";
+        let (head, _) = read_head(later.as_bytes(), NOW).expect("HTTP").expect("complete");
+        assert_eq!(head.retry_after, Some(Duration::from_mins(1)));
+        for (bytes, expected) in [("", Ok(None)), ("HTTP/1.1 200", Ok(None)), ("SSH-2.0-x\r\n", Err(NotHttp))]
+        {
+            assert_eq!(read_head(bytes.as_bytes(), NOW).map(|found| found.map(|_| ())), expected, "{bytes}");
+        }
+        assert_eq!(read_head(&vec![b'x'; 9].repeat(9000), NOW), Err(NotHttp));
+    }
+}
