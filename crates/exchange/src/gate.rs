@@ -235,7 +235,11 @@ mod tests {
         assert!((30..=36).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
         first.report(Ok(()));
         drop((first, second));
-        assert_eq!((gate.view().in_flight, gate.view().state.limit), (0, 8), "seven, and one more after half a minute");
+        assert_eq!(
+            (gate.view().in_flight, gate.view().state.limit),
+            (0, 8),
+            "seven, and one more after half a minute"
+        );
     }
 
     #[tokio::test(start_paused = true)]

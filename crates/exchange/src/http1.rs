@@ -369,6 +369,6 @@ mod tests {
         {
             assert_eq!(read_head(bytes.as_bytes(), NOW).map(|found| found.map(|_| ())), expected, "{bytes}");
         }
-        assert_eq!(read_head(&vec![b'x'; 9].repeat(9000), NOW), Err(NotHttp));
+        assert_eq!(read_head(&[b'x'; 9].repeat(9000), NOW), Err(NotHttp));
     }
 }

@@ -63,7 +63,7 @@ impl Operation for FindItem<'_> {
             });
             writer.nest("m:SortOrder", |writer| {
                 writer.element("t:FieldOrder", &[("Order", "Descending")], |writer| {
-                    Property::Created.write(writer)
+                    Property::Created.write(writer);
                 });
             });
             self.folder.write_in(writer, "m:ParentFolderIds");

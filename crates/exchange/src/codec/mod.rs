@@ -41,6 +41,7 @@ pub use property::{Properties, Property};
 pub use reader::{Element, Reader};
 pub use send_item::SendItem;
 pub use sync_folder_items::{Change, Entry, Shape, SyncFolderItems, SyncPage};
+pub use text::admit as text;
 pub use update_item::{Update, UpdateItem};
 pub use writer::Writer;
 

@@ -1,0 +1,365 @@
+//! The client of one server: calls, each through the gate, over kept connections, as one mailbox.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use mailyard_policy::{Reason, Timestamp, outbox::Execution};
+use rustls::ClientConfig;
+use secrecy::{ExposeSecret as _, SecretString};
+use tokio::time::Instant;
+use tracing::Instrument as _;
+
+use crate::{
+    Clock, Endpoint, Failure, Gate,
+    codec::{self, Limits, Operation, ServerVersion, Sieve},
+    connection::{Connection, Deadlines, Step, Taker},
+    endpoint,
+    http1::Head,
+};
+
+/// A kept connection is not used again after so long: servers close theirs after two minutes.
+const LONGEST_IDLE: Duration = Duration::from_secs(90);
+/// No answer's document, without its contents, is larger.
+const LARGEST_DOCUMENT: usize = 16 << 20;
+/// A body that is not SOAP is read so far and no further.
+const LARGEST_REFUSAL: usize = 64 << 10;
+/// A content is handed on in pieces of about this size.
+pub(crate) const CHUNK: usize = 256 << 10;
+
+/// How a server is reached, and as whom.
+#[derive(Clone, Debug)]
+pub struct Config {
+    /// The EWS URL.
+    pub url: String,
+    /// The service account's user name: `DOMAIN\user` or UPN.
+    pub user: String,
+    /// Its password.
+    pub password: SecretString,
+    /// Certificates of authorities to trust, as PEM; `None`: the system's.
+    pub ca_pem: Option<String>,
+    /// True if each call names the mailbox it is executed as.
+    pub impersonate: bool,
+    /// A request is given up after this; something that changes nothing may go on arriving for three times as long.
+    pub request_deadline: Duration,
+    /// A connection is given up after this.
+    pub connect_timeout: Duration,
+    /// Contents of one answer together are not larger.
+    pub largest_content: u64,
+    /// The deployment allows URLs that begin with http:.
+    pub allow_plain_http: bool,
+    /// The clock of the process.
+    pub clock: Clock,
+}
+
+/// A client; its clones share connections and gate.
+#[derive(Clone)]
+pub struct Client {
+    inner: Arc<Inner>,
+}
+
+struct Inner {
+    config: Config,
+    endpoint: Endpoint,
+    trust: Arc<ClientConfig>,
+    gate: Gate,
+    /// What stands in front of every request up to the mailbox's own headers.
+    head: String,
+    idle: Mutex<Vec<Connection>>,
+}
+
+/// A call that the server answered.
+#[derive(Debug)]
+pub struct Reply<P> {
+    /// One result per part of the request, in its order.
+    pub parts: Vec<Result<P, Failure>>,
+    /// The server's clock.
+    pub date: Option<Timestamp>,
+    /// The server's build.
+    pub version: Option<ServerVersion>,
+}
+
+impl<P> Reply<P> {
+    /// The only part.
+    ///
+    /// # Errors
+    /// The failure of that part; `EWS_PROTOCOL_ERROR` if the server sent none.
+    pub fn one(self) -> Result<P, Failure> {
+        self.parts.into_iter().next().unwrap_or_else(|| {
+            let detail = "the answer holds no response message";
+            Err(Failure::new(Reason::EwsProtocolError, Execution::Maybe, detail))
+        })
+    }
+}
+
+/// Takes a large content while it arrives.
+pub trait ContentSink: Send {
+    /// The next piece, of about 256 KiB.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being taken: the call ends with it.
+    fn take(&mut self, piece: Vec<u8>) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// False: contents stay in the answer.
+    fn wants(&self) -> bool {
+        true
+    }
+}
+
+/// Contents stay in the answer.
+struct Gathered;
+
+impl ContentSink for Gathered {
+    async fn take(&mut self, _piece: Vec<u8>) -> Result<(), Failure> {
+        Ok(())
+    }
+
+    fn wants(&self) -> bool {
+        false
+    }
+}
+
+impl Client {
+    /// A client of a server. Connects when it is first used.
+    ///
+    /// # Errors
+    /// `PROFILE_URL_WRONG` or `PROFILE_TLS_UNTRUSTED` if the configuration cannot be used.
+    pub fn new(config: Config, gate: Gate) -> Result<Self, Failure> {
+        let endpoint = Endpoint::parse(&config.url, config.allow_plain_http)?;
+        let trust = endpoint::trust(config.ca_pem.as_deref())?;
+        if config.user.contains(['\r', '\n', ':']) {
+            let detail =
+                "the user name holds a colon or a line break, which Basic authentication cannot carry";
+            return Err(Failure::new(Reason::ProfileAuthRejected, Execution::Not, detail));
+        }
+        let credential = STANDARD.encode(format!("{}:{}", config.user, config.password.expose_secret()));
+        let head = format!(
+            "POST {} HTTP/1.1\r\nHost: {}\r\nAuthorization: Basic {credential}\r\n\
+             Content-Type: text/xml; charset=utf-8\r\nAccept: text/xml\r\nAccept-Encoding: gzip\r\n\
+             User-Agent: Mailyard/{}\r\n",
+            endpoint.path,
+            endpoint.authority(),
+            env!("CARGO_PKG_VERSION"),
+        );
+        let inner = Inner { config, endpoint, trust, gate, head, idle: Mutex::default() };
+        Ok(Self { inner: Arc::new(inner) })
+    }
+
+    /// The gate that its calls pass.
+    pub fn gate(&self) -> &Gate {
+        &self.inner.gate
+    }
+
+    /// A request is given up after this.
+    pub fn request_deadline(&self) -> Duration {
+        self.inner.config.request_deadline
+    }
+
+    /// Makes a call as a mailbox (its primary address).
+    ///
+    /// # Errors
+    /// [`Failure`] if the server did not answer with the operation's own answer. What fails in a part stands there.
+    pub async fn call<O: Operation + Sync>(
+        &self,
+        mailbox: &str,
+        operation: &O,
+    ) -> Result<Reply<O::Part>, Failure> {
+        self.call_streaming(mailbox, operation, &mut Gathered).await
+    }
+
+    /// The same, with a content that is handed on while it arrives: what is left of it in the answer is its end.
+    ///
+    /// # Errors
+    /// As [`Self::call`].
+    pub async fn call_streaming<O: Operation + Sync>(
+        &self,
+        mailbox: &str,
+        operation: &O,
+        sink: &mut impl ContentSink,
+    ) -> Result<Reply<O::Part>, Failure> {
+        let span = tracing::debug_span!(
+            "ews",
+            operation = O::NAME,
+            status = tracing::field::Empty,
+            response_code = tracing::field::Empty,
+            reason = tracing::field::Empty,
+        );
+        async {
+            let permit = self.inner.gate.enter().await;
+            let reply = self.once::<O>(mailbox, operation, sink).await;
+            let outcome = match &reply {
+                Ok(reply) => throttled_part(reply).map_or(Ok(()), Err),
+                Err(failure) => Err(failure),
+            };
+            permit.report(outcome);
+            if let Err(failure) = outcome {
+                let span = tracing::Span::current();
+                span.record("reason", failure.reason.code());
+                span.record("response_code", failure.code.as_deref().unwrap_or_default());
+            }
+            reply
+        }
+        .instrument(span)
+        .await
+    }
+
+    async fn once<O: Operation>(
+        &self,
+        mailbox: &str,
+        operation: &O,
+        sink: &mut impl ContentSink,
+    ) -> Result<Reply<O::Part>, Failure> {
+        let request = self.inner.request(mailbox, operation);
+        let now = Instant::now();
+        let deadline = self.inner.config.request_deadline;
+        let body = if O::EFFECT { deadline } else { deadline * 3 };
+        let deadlines = Deadlines { head: now + deadline, body: now + body };
+        let mut fresh = false;
+        loop {
+            let mut connection = self.inner.connection(fresh, deadlines).await?;
+            let mut taken = Taken::new(&self.inner.config, O::CONTENT, sink);
+            let clock = (self.inner.config.clock)();
+            match connection.exchange(&request, deadlines, clock, &mut taken).await {
+                Ok((head, keep)) => {
+                    let reply = taken.read::<O>(&head);
+                    if keep && head.status != 401 {
+                        self.inner.put_back(connection);
+                    }
+                    return reply;
+                }
+                // The server closed the connection while it was kept. What changes nothing is asked again, once.
+                Err(broken) if broken.stale && !O::EFFECT && !fresh => fresh = true,
+                Err(broken) => return Err(broken.failure),
+            }
+        }
+    }
+
+    /// Opens a connection of its own and tells how far it came.
+    pub(crate) async fn open(&self, noted: impl FnMut(Step)) -> Result<(), Failure> {
+        let Inner { endpoint, trust, config, .. } = &*self.inner;
+        let connection = Connection::open(endpoint, trust, config.connect_timeout, noted).await?;
+        self.inner.put_back(connection);
+        Ok(())
+    }
+}
+
+fn throttled_part<P>(reply: &Reply<P>) -> Option<&Failure> {
+    let throttled = |failure: &&Failure| failure.reason.nature() == mailyard_policy::Nature::Throttled;
+    reply.parts.iter().filter_map(|part| part.as_ref().err()).find(throttled)
+}
+
+impl Inner {
+    fn request<O: Operation>(&self, mailbox: &str, operation: &O) -> Vec<u8> {
+        // The envelope is written behind room for the head, whose length is not known before.
+        let mut envelope = Vec::with_capacity(2048);
+        codec::write(&mut envelope, self.config.impersonate.then_some(mailbox), operation);
+        let mut request = Vec::with_capacity(self.head.len() + mailbox.len() + 64 + envelope.len());
+        request.extend_from_slice(self.head.as_bytes());
+        if !mailbox.contains(['\r', '\n']) {
+            request.extend_from_slice(b"X-AnchorMailbox: ");
+            request.extend_from_slice(mailbox.as_bytes());
+            request.extend_from_slice(b"\r\n");
+        }
+        request.extend_from_slice(format!("Content-Length: {}\r\n\r\n", envelope.len()).as_bytes());
+        request.extend_from_slice(&envelope);
+        request
+    }
+
+    async fn connection(&self, fresh: bool, deadlines: Deadlines) -> Result<Connection, Failure> {
+        while !fresh && let Some(kept) = self.take_idle() {
+            if kept.used.elapsed() < LONGEST_IDLE && kept.is_quiet() {
+                return Ok(kept);
+            }
+        }
+        let timeout =
+            self.config.connect_timeout.min(deadlines.head.saturating_duration_since(Instant::now()));
+        Connection::open(&self.endpoint, &self.trust, timeout, |_| {}).await
+    }
+
+    /// The one used last: those that are not needed any more grow old together.
+    fn take_idle(&self) -> Option<Connection> {
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+    }
+
+    fn put_back(&self, connection: Connection) {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|kept| kept.used.elapsed() < LONGEST_IDLE);
+        idle.push(connection);
+    }
+}
+
+/// An answer while it is taken.
+struct Taken<'a, S> {
+    sieve: Sieve,
+    plain: bool,
+    content: bool,
+    soap: bool,
+    most: usize,
+    sink: &'a mut S,
+}
+
+impl<'a, S: ContentSink> Taken<'a, S> {
+    fn new(config: &Config, content: bool, sink: &'a mut S) -> Self {
+        let limits = Limits { document: LARGEST_DOCUMENT, content: config.largest_content };
+        let sieve = Sieve::new(limits);
+        Self { sieve, plain: !content, content, soap: false, most: LARGEST_DOCUMENT, sink }
+    }
+
+    fn read<O: Operation>(self, head: &Head) -> Result<Reply<O::Part>, Failure> {
+        tracing::Span::current().record("status", head.status);
+        if head.status == 401 && !head.schemes.iter().any(|scheme| scheme == "basic") {
+            return Err(Failure::of_scheme(&head.schemes));
+        }
+        if !self.soap {
+            return Err(Failure::of_status(head.status, head.location.as_deref(), head.retry_after));
+        }
+        let (document, mimes) = self.sieve.finish();
+        let answer = codec::text(&document)
+            .and_then(|document| codec::read::<O>(&document, mimes))
+            .map_err(Failure::of_malformed);
+        let answer = match (answer, head.status) {
+            (Ok(answer), _) => answer,
+            (Err(failure), 200) => return Err(failure),
+            // A page for people, although it says that it is XML.
+            (Err(_), status) => return Err(Failure::of_status(status, None, head.retry_after)),
+        };
+        let parts = answer.messages.map_err(|fault| Failure {
+            back_off: fault.back_off.or(head.retry_after),
+            ..Failure::of_refusal(&fault)
+        })?;
+        let parts = parts.into_iter().map(|part| part.map_err(|refusal| Failure::of_refusal(&refusal)));
+        Ok(Reply { parts: parts.collect(), date: head.date, version: answer.version })
+    }
+}
+
+impl<S: ContentSink> Taker for Taken<'_, S> {
+    fn head(&mut self, head: &Head) -> Result<(), Failure> {
+        self.soap =
+            head.status == 200 || (head.xml && (500..600).contains(&head.status) && head.status != 503);
+        self.most = if self.soap { LARGEST_DOCUMENT } else { LARGEST_REFUSAL };
+        Ok(())
+    }
+
+    fn piece(&mut self, piece: &[u8]) -> Result<(), Failure> {
+        if self.plain || !self.soap {
+            let document = self.sieve.document_mut();
+            if document.len() + piece.len() > self.most {
+                let detail = "the answer is larger than any answer may be";
+                return Err(Failure::new(Reason::EwsAnswerTooLarge, Execution::Maybe, detail));
+            }
+            document.extend_from_slice(piece);
+            return Ok(());
+        }
+        self.sieve.push(piece).map_err(Failure::of_malformed)
+    }
+
+    async fn rest(&mut self) -> Result<(), Failure> {
+        if self.content && self.sink.wants() && self.sieve.waiting() >= CHUNK {
+            let piece = self.sieve.drain();
+            self.sink.take(piece).await?;
+        }
+        Ok(())
+    }
+}

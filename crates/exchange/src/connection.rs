@@ -1,0 +1,296 @@
+//! One connection to a server, kept alive: one request at a time, over TLS, over HTTP/1.1.
+
+use std::{io, sync::Arc, time::Duration};
+
+use mailyard_policy::{Reason, Timestamp, outbox::Execution};
+use rustls::{AlertDescription, CertificateError, ClientConfig};
+use tokio::{
+    io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
+    net::TcpStream,
+    time::{Instant, timeout_at},
+};
+use tokio_rustls::{TlsConnector, client::TlsStream};
+
+use crate::{
+    Endpoint, Failure,
+    http1::{self, Body, Head, PushError},
+};
+
+/// Bytes read at once. A request and a small answer fit.
+const READ: usize = 16 << 10;
+
+/// When a request is given up.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Deadlines {
+    /// The head of the answer must be there.
+    pub head: Instant,
+    /// The body must be complete.
+    pub body: Instant,
+}
+
+/// Who takes the body of an answer.
+pub(crate) trait Taker: Send {
+    /// The head: `Err` leaves the body unread and the connection is not used again.
+    fn head(&mut self, head: &Head) -> Result<(), Failure>;
+
+    /// The next piece.
+    fn piece(&mut self, piece: &[u8]) -> Result<(), Failure>;
+
+    /// Between two reads from the network: time to hand on what has gathered.
+    fn rest(&mut self) -> impl Future<Output = Result<(), Failure>> + Send;
+}
+
+/// Why a request failed on this connection.
+pub(crate) struct Broken {
+    pub failure: Failure,
+    /// The server closed a kept connection before it can have begun to answer: a read may be asked again at once.
+    pub stale: bool,
+}
+
+pub(crate) struct Connection {
+    stream: Stream,
+    buffer: Vec<u8>,
+    filled: usize,
+    /// How many requests it has served.
+    pub served: u64,
+    /// When it was used last.
+    pub used: Instant,
+}
+
+enum Stream {
+    Tls(Box<TlsStream<TcpStream>>),
+    Plain(TcpStream),
+}
+
+impl Connection {
+    /// Connects and proves the server.
+    pub async fn open(
+        endpoint: &Endpoint,
+        trust: &Arc<ClientConfig>,
+        timeout: Duration,
+        mut noted: impl FnMut(Step),
+    ) -> Result<Self, Failure> {
+        let until = Instant::now() + timeout;
+        let tcp = connect(endpoint, until).await?;
+        noted(Step::Connected);
+        let stream = if endpoint.tls {
+            let handshake = TlsConnector::from(trust.clone()).connect(endpoint.server_name()?, tcp);
+            let tls = timeout_at(until, handshake).await.map_err(|_| {
+                Failure::new(Reason::ProfileConnectTimeout, Execution::Not, "the TLS handshake took too long")
+            })?;
+            Stream::Tls(Box::new(tls.map_err(|error| of_tls(&error))?))
+        } else {
+            Stream::Plain(tcp)
+        };
+        noted(Step::Proven);
+        Ok(Self { stream, buffer: Vec::new(), filled: 0, served: 0, used: Instant::now() })
+    }
+
+    /// True if nothing arrived on it while it was kept, not even its end.
+    pub fn is_quiet(&self) -> bool {
+        let tcp = match &self.stream {
+            Stream::Tls(tls) => tls.get_ref().0,
+            Stream::Plain(tcp) => tcp,
+        };
+        let mut byte = [0];
+        matches!(tcp.try_read(&mut byte), Err(error) if error.kind() == io::ErrorKind::WouldBlock)
+    }
+
+    /// Sends a request and has its answer taken. Returns the head, and whether the connection may be used again.
+    pub async fn exchange(
+        &mut self,
+        request: &[u8],
+        deadlines: Deadlines,
+        now: Timestamp,
+        taker: &mut impl Taker,
+    ) -> Result<(Head, bool), Broken> {
+        let kept = self.served > 0;
+        self.served += 1;
+        let sent = timeout_at(deadlines.head, self.send(request)).await;
+        match sent {
+            Ok(Ok(())) => {}
+            Ok(Err(_)) => return Err(lost(kept, Execution::Maybe)),
+            Err(_) => return Err(late()),
+        }
+        let (head, length) = loop {
+            let read = timeout_at(deadlines.head, self.read()).await;
+            match read {
+                Ok(Ok(0)) | Ok(Err(_)) => return Err(lost(kept && self.filled == 0, Execution::Maybe)),
+                Ok(Ok(_)) => {}
+                Err(_) => return Err(late()),
+            }
+            match http1::read_head(self.buffer.get(..self.filled).unwrap_or_default(), now) {
+                Ok(Some(found)) => break found,
+                Ok(None) => {}
+                Err(http1::NotHttp) => return Err(not_http()),
+            }
+        };
+        let keep = self.take_body(&head, length, deadlines, taker).await?;
+        self.used = Instant::now();
+        Ok((head, keep))
+    }
+
+    async fn take_body(
+        &mut self,
+        head: &Head,
+        length: usize,
+        deadlines: Deadlines,
+        taker: &mut impl Taker,
+    ) -> Result<bool, Broken> {
+        let fresh = |failure| Broken { failure, stale: false };
+        let push_failed = |error| match error {
+            PushError::NotHttp => not_http(),
+            PushError::Sink(failure) => fresh(failure),
+        };
+        taker.head(head).map_err(fresh)?;
+        let mut body = Body::new(head);
+        let mut from = length;
+        loop {
+            let piece = self.buffer.get(from..self.filled).unwrap_or_default();
+            let taken = body.push(piece, |bytes| taker.piece(bytes)).map_err(push_failed)?;
+            let left_over = taken < piece.len();
+            taker.rest().await.map_err(fresh)?;
+            if body.is_done() {
+                body.finish(|bytes| taker.piece(bytes)).map_err(push_failed)?;
+                self.forget();
+                return Ok(!head.close && !left_over);
+            }
+            self.filled = 0;
+            from = 0;
+            match timeout_at(deadlines.body, self.read()).await {
+                Ok(Ok(0)) | Ok(Err(_)) if body.may_end() => {
+                    body.finish(|bytes| taker.piece(bytes)).map_err(push_failed)?;
+                    return Ok(false);
+                }
+                Ok(Ok(0)) | Ok(Err(_)) => return Err(lost(false, Execution::Maybe)),
+                Ok(Ok(_)) => {}
+                Err(_) => return Err(late()),
+            }
+        }
+    }
+
+    /// A connection that waits holds no buffer: there may be many, and they wait most of the time.
+    fn forget(&mut self) {
+        self.buffer = Vec::new();
+        self.filled = 0;
+    }
+
+    async fn send(&mut self, request: &[u8]) -> io::Result<()> {
+        async fn all(stream: &mut (impl AsyncWrite + Unpin), request: &[u8]) -> io::Result<()> {
+            stream.write_all(request).await?;
+            stream.flush().await
+        }
+        match &mut self.stream {
+            Stream::Tls(tls) => all(tls, request).await,
+            Stream::Plain(tcp) => all(tcp, request).await,
+        }
+    }
+
+    async fn read(&mut self) -> io::Result<usize> {
+        async fn some(stream: &mut (impl AsyncRead + Unpin), room: &mut [u8]) -> io::Result<usize> {
+            stream.read(room).await
+        }
+        if self.buffer.len() < self.filled + READ {
+            self.buffer.resize(self.filled + READ, 0);
+        }
+        let room = self.buffer.get_mut(self.filled..).unwrap_or_default();
+        let count = match &mut self.stream {
+            Stream::Tls(tls) => some(tls, room).await?,
+            Stream::Plain(tcp) => some(tcp, room).await?,
+        };
+        self.filled += count;
+        Ok(count)
+    }
+}
+
+/// How far an opening has come.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Step {
+    /// TCP stands.
+    Connected,
+    /// The server proved its name.
+    Proven,
+}
+
+async fn connect(endpoint: &Endpoint, until: Instant) -> Result<TcpStream, Failure> {
+    let fail = |reason, detail: String| Failure::new(reason, Execution::Not, detail);
+    let resolve = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port));
+    let addresses = match timeout_at(until, resolve).await {
+        Ok(Ok(addresses)) => addresses.collect::<Vec<_>>(),
+        Ok(Err(error)) => {
+            return Err(fail(
+                Reason::ProfileDnsFailed,
+                format!("{} cannot be resolved: {error}", endpoint.host),
+            ));
+        }
+        Err(_) => {
+            let detail = format!("{} was not resolved in time", endpoint.host);
+            return Err(fail(Reason::ProfileDnsFailed, detail));
+        }
+    };
+    let mut last = fail(Reason::ProfileDnsFailed, format!("{} has no address", endpoint.host));
+    for address in addresses {
+        match timeout_at(until, TcpStream::connect(address)).await {
+            Ok(Ok(tcp)) => {
+                // Small requests must not wait for more to send.
+                let _unsupported = tcp.set_nodelay(true);
+                return Ok(tcp);
+            }
+            Ok(Err(error)) => last = fail(Reason::ProfileConnectFailed, format!("no connection: {error}")),
+            Err(_) => return Err(fail(Reason::ProfileConnectTimeout, "nobody answered in time".to_owned())),
+        }
+    }
+    Err(last)
+}
+
+/// What a failed handshake means, told apart as far as rustls tells it.
+fn of_tls(error: &io::Error) -> Failure {
+    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
+    let reason = match tls {
+        Some(rustls::Error::InvalidCertificate(certificate)) => match certificate {
+            CertificateError::Expired
+            | CertificateError::ExpiredContext { .. }
+            | CertificateError::NotValidYet
+            | CertificateError::NotValidYetContext { .. } => Reason::ProfileTlsExpired,
+            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
+                Reason::ProfileTlsNameMismatch
+            }
+            _ => Reason::ProfileTlsUntrusted,
+        },
+        Some(
+            rustls::Error::PeerIncompatible(_)
+            | rustls::Error::AlertReceived(
+                AlertDescription::ProtocolVersion
+                | AlertDescription::HandshakeFailure
+                | AlertDescription::InsufficientSecurity,
+            ),
+        ) => Reason::ProfileTlsVersion,
+        Some(_) => Reason::ProfileTlsFailed,
+        None => Reason::ProfileConnectionLost,
+    };
+    let detail = match tls {
+        Some(tls) => format!("TLS: {tls}"),
+        None => format!("the connection was lost in the TLS handshake: {error}"),
+    };
+    Failure::new(reason, Execution::Not, detail)
+}
+
+fn lost(stale: bool, execution: Execution) -> Broken {
+    let failure = Failure::new(
+        Reason::ProfileConnectionLost,
+        execution,
+        "the server closed the connection before its answer was complete",
+    );
+    Broken { failure, stale }
+}
+
+fn late() -> Broken {
+    let failure =
+        Failure::new(Reason::ProfileDeadlineExceeded, Execution::Maybe, "the server did not answer in time");
+    Broken { failure, stale: false }
+}
+
+fn not_http() -> Broken {
+    let failure = Failure::new(Reason::EwsProtocolError, Execution::Maybe, "the answer is no HTTP/1.1");
+    Broken { failure, stale: false }
+}
