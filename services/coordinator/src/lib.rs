@@ -1,1 +1,5 @@
 //! The coordinator: placement, alerts, and the servers for people and the CRM.
+#![cfg_attr(test, allow(clippy::expect_used))]
+
+pub mod filter;
+pub mod page_token;
