@@ -2,4 +2,5 @@
 #![cfg_attr(test, allow(clippy::expect_used))]
 
 pub mod filter;
+pub mod import;
 pub mod page_token;
