@@ -1,1 +1,6 @@
-//! A fake Exchange on real HTTPS, for the demo, the tests and the load test.
+//! A fake Exchange on real HTTPS: an independent reading of the protocol, with real state and faults by rule.
+
+mod id;
+mod item;
+mod mailbox;
+mod xml;

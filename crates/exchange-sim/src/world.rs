@@ -1,0 +1,360 @@
+//! Everything behind the doors of the simulator: mailboxes, clock, faults, and the truth about what was sent.
+
+use std::{
+    collections::{BTreeMap, HashMap},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicI64, AtomicU64, Ordering},
+    },
+};
+
+use serde::Serialize;
+use sha2::{Digest, Sha256};
+
+use crate::{
+    Behaviour, Options,
+    fault::{Faults, Kind},
+    item::{Content, Person, read_mime},
+    mailbox::{Contents, INBOX},
+};
+
+/// A mailbox behind the doors.
+#[derive(Debug)]
+pub(crate) struct Mailbox {
+    pub number: u32,
+    pub address: String,
+    contents: Mutex<Contents>,
+}
+
+impl Mailbox {
+    /// What it holds.
+    pub fn contents(&self) -> MutexGuard<'_, Contents> {
+        self.contents.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// One message that was accepted for delivery: the truth that tests compare with.
+#[derive(Clone, Debug, Serialize)]
+pub struct Submission {
+    /// The mailbox that sent it.
+    pub mailbox: String,
+    /// The operation id that it carried.
+    pub send_key: Option<String>,
+    /// Its Message-ID.
+    pub internet_message_id: String,
+    /// All recipients.
+    pub to: Vec<String>,
+    /// When, in milliseconds since 1970.
+    pub at: i64,
+}
+
+/// Counters for people and tests.
+#[derive(Debug, Default)]
+pub(crate) struct Counters {
+    pub connections: AtomicU64,
+    pub in_flight: AtomicI64,
+    pub max_in_flight: AtomicI64,
+    pub sends: AtomicU64,
+    pub wrong_anchor: AtomicU64,
+    requests: Mutex<BTreeMap<&'static str, u64>>,
+    by_mailbox: Mutex<HashMap<u32, u64>>,
+}
+
+impl Counters {
+    pub fn request(&self, operation: &'static str, mailbox: Option<u32>) {
+        *lock(&self.requests).entry(operation).or_default() += 1;
+        if let Some(mailbox) = mailbox {
+            *lock(&self.by_mailbox).entry(mailbox).or_default() += 1;
+        }
+    }
+
+    pub fn requests(&self) -> BTreeMap<&'static str, u64> {
+        lock(&self.requests).clone()
+    }
+
+    pub fn of_mailbox(&self, mailbox: u32) -> u64 {
+        lock(&self.by_mailbox).get(&mailbox).copied().unwrap_or_default()
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+/// Everything that the doors share.
+#[derive(Debug)]
+pub(crate) struct World {
+    pub options: Options,
+    pub password: String,
+    mailboxes: Vec<Arc<Mailbox>>,
+    by_address: HashMap<String, u32>,
+    faults: Mutex<Faults>,
+    any_fault: AtomicU64,
+    pub counters: Counters,
+    submissions: Mutex<Vec<Submission>>,
+    serial: AtomicU64,
+}
+
+impl World {
+    pub fn new(options: Options) -> Self {
+        let mut mailboxes = Vec::with_capacity(options.mailboxes + 1);
+        let mut by_address = HashMap::with_capacity(options.mailboxes + 1);
+        let service = format!("{}@{}", options.service_user, options.domain);
+        let addresses = (1..=options.mailboxes).map(|number| format!("mailbox{number:05}@{}", options.domain));
+        for (number, address) in std::iter::once(service).chain(addresses).enumerate() {
+            by_address.insert(address.to_lowercase(), number as u32);
+            mailboxes.push(Arc::new(Mailbox { number: number as u32, address, contents: Mutex::default() }));
+        }
+        let password = options.password.clone().unwrap_or_else(|| {
+            let digest = Sha256::digest([b"password".as_slice(), &options.seed.to_be_bytes()].concat());
+            digest[..10].iter().map(|byte| format!("{byte:02x}")).collect()
+        });
+        Self {
+            password,
+            mailboxes,
+            by_address,
+            faults: Mutex::new(Faults::new(options.seed)),
+            any_fault: AtomicU64::new(0),
+            counters: Counters::default(),
+            submissions: Mutex::default(),
+            serial: AtomicU64::new(1),
+            options,
+        }
+    }
+
+    pub fn behaviour(&self) -> Behaviour {
+        self.options.behaviour
+    }
+
+    /// The mailbox of the service account.
+    pub fn service(&self) -> Option<&Arc<Mailbox>> {
+        self.mailboxes.first()
+    }
+
+    /// Addresses of the mailboxes without the service account.
+    pub fn addresses(&self) -> impl Iterator<Item = &str> {
+        self.mailboxes.iter().skip(1).map(|mailbox| mailbox.address.as_str())
+    }
+
+    pub fn mailbox(&self, number: u32) -> Option<&Arc<Mailbox>> {
+        self.mailboxes.get(number as usize)
+    }
+
+    pub fn mailbox_at(&self, address: &str) -> Option<&Arc<Mailbox>> {
+        let number = self.by_address.get(&address.to_lowercase())?;
+        self.mailboxes.get(*number as usize)
+    }
+
+    /// The server's clock, as wrong as a rule says.
+    pub fn now(&self) -> i64 {
+        let skew = self.asks_faults().map_or(0, |faults| faults.skew());
+        self.true_now() + skew
+    }
+
+    fn true_now(&self) -> i64 {
+        match self.options.fixed_clock {
+            Some(start) => start + self.serial.load(Ordering::Relaxed) as i64 * 1000,
+            None => jiff::Timestamp::now().as_millisecond(),
+        }
+    }
+
+    /// The rules, if any stands.
+    pub fn asks_faults(&self) -> Option<MutexGuard<'_, Faults>> {
+        (self.any_fault.load(Ordering::Acquire) > 0).then(|| self.faults())
+    }
+
+    pub fn faults(&self) -> MutexGuard<'_, Faults> {
+        lock(&self.faults)
+    }
+
+    /// Changes the rules.
+    pub fn set_faults(&self, change: impl FnOnce(&mut Faults)) {
+        let mut faults = self.faults();
+        change(&mut faults);
+        self.any_fault.store(u64::from(!faults.is_empty()), Ordering::Release);
+    }
+
+    /// True while nobody answers.
+    pub fn is_down(&self) -> bool {
+        self.asks_faults().is_some_and(|mut faults| faults.strikes(Kind::Down, "", "").is_some())
+    }
+
+    /// A number that is never given twice.
+    pub fn next(&self) -> u64 {
+        self.serial.fetch_add(1, Ordering::Relaxed)
+    }
+
+    /// 16 bytes that are never given twice.
+    pub fn search_key(&self) -> [u8; 16] {
+        let digest = Sha256::digest([self.options.seed.to_be_bytes(), self.next().to_be_bytes()].concat());
+        let mut key = [0; 16];
+        key.copy_from_slice(&digest[..16]);
+        key
+    }
+
+    /// Puts a message into the Inbox of each of these that is a mailbox here. Returns how many were.
+    pub fn deliver(&self, to: &[String], content: &Arc<Content>) -> usize {
+        let mut delivered = 0;
+        for mailbox in to.iter().filter_map(|address| self.mailbox_at(address)) {
+            let (now, key) = (self.now(), self.search_key());
+            let mut contents = mailbox.contents();
+            let item = contents.add(INBOX, content.clone(), now, key);
+            item.late_version = true;
+            delivered += 1;
+        }
+        delivered
+    }
+
+    /// Accepts a message for delivery, and tells the truth of it.
+    pub fn submit(&self, from: &Mailbox, content: &Content, send_key: Option<String>) -> Arc<Content> {
+        self.counters.sends.fetch_add(1, Ordering::Relaxed);
+        let to: Vec<String> = [&content.to, &content.cc, &content.bcc]
+            .into_iter()
+            .flatten()
+            .map(|person| person.address.clone())
+            .collect();
+        let at = self.now();
+        lock(&self.submissions).push(Submission {
+            mailbox: from.address.clone(),
+            send_key,
+            internet_message_id: content.message_id.clone(),
+            to: to.clone(),
+            at,
+        });
+        // Nobody sees the hidden recipients, and the draft's own marks stay with the sender.
+        let delivered = Arc::new(Content { bcc: Vec::new(), ..content.clone() });
+        self.deliver(&to, &delivered);
+        delivered
+    }
+
+    /// What was accepted so far.
+    pub fn submissions(&self) -> Vec<Submission> {
+        lock(&self.submissions).clone()
+    }
+
+    /// A Message-ID of this server.
+    pub fn message_id(&self) -> String {
+        let key: String = self.search_key().iter().map(|byte| format!("{byte:02x}")).collect();
+        format!("<{key}@{}>", self.options.domain)
+    }
+
+    /// Delivers made messages, as a person or another server would send them. Returns how many arrived.
+    pub fn deliver_made(&self, made: &Made) -> usize {
+        let mut delivered = 0;
+        for number in 0..made.count.unwrap_or(1) {
+            let content = made.content(self, number);
+            delivered += self.deliver(&made.to, &Arc::new(content));
+        }
+        delivered
+    }
+
+    /// The folder of a mailbox as tests want to see it.
+    pub fn list(&self, mailbox: &Mailbox, folder: u32) -> Vec<Listed> {
+        let contents = mailbox.contents();
+        let listed = contents.items_of(folder).into_iter().map(|item| Listed {
+            item_id: crate::id::encode(crate::id::Name::Item { mailbox: mailbox.number, number: item.number }),
+            internet_message_id: item.content.message_id.clone(),
+            subject: item.content.subject.clone(),
+            from: item.content.from.as_ref().map(|from| from.address.clone()).unwrap_or_default(),
+            to: item.content.to.iter().map(|to| to.address.clone()).collect(),
+            received_time: crate::item::date(item.received),
+            send_key: crate::property::send_key(item),
+        });
+        listed.collect()
+    }
+}
+
+/// A folder by the word that the control API uses.
+pub(crate) fn folder_named(contents: &Contents, word: &str) -> Option<u32> {
+    let distinguished =
+        crate::mailbox::DISTINGUISHED.iter().position(|(id, name, ..)| {
+            id.eq_ignore_ascii_case(word) || name.eq_ignore_ascii_case(word)
+        });
+    distinguished.map(|at| at as u32).or_else(|| {
+        contents.made.iter().find(|(_, made)| made.name.eq_ignore_ascii_case(word)).map(|(number, _)| *number)
+    })
+}
+
+/// A row of a folder's listing.
+#[derive(Clone, Debug, Serialize)]
+pub struct Listed {
+    /// Its id.
+    pub item_id: String,
+    /// Its Message-ID.
+    pub internet_message_id: String,
+    /// Its subject.
+    pub subject: String,
+    /// Its sender's address.
+    pub from: String,
+    /// Its recipients' addresses.
+    pub to: Vec<String>,
+    /// When it was received.
+    pub received_time: String,
+    /// The operation id that it carries.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub send_key: Option<String>,
+}
+
+/// Messages to be made and delivered.
+#[derive(Clone, Debug, Default, serde::Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Made {
+    /// Addresses of mailboxes.
+    pub to: Vec<String>,
+    /// The sender's address.
+    #[serde(default)]
+    pub from: Option<String>,
+    /// The subject; several messages get a number behind it.
+    #[serde(default)]
+    pub subject: Option<String>,
+    /// The text.
+    #[serde(default)]
+    pub text: Option<String>,
+    /// How many messages.
+    #[serde(default)]
+    pub count: Option<u32>,
+    /// Bytes of the text, filled up.
+    #[serde(default)]
+    pub size: Option<usize>,
+    /// A whole message instead.
+    #[serde(default)]
+    pub mime: Option<String>,
+}
+
+impl Made {
+    fn content(&self, world: &World, number: u32) -> Content {
+        if let Some(mime) = &self.mime {
+            let mime = mime.replace("\r\n", "\n").replace('\n', "\r\n");
+            let content = read_mime(mime.as_bytes());
+            if !content.message_id.is_empty() {
+                return content;
+            }
+            let with_id = format!("Message-ID: {}\r\n{mime}", world.message_id());
+            return read_mime(with_id.as_bytes());
+        }
+        let mut subject = self.subject.clone().unwrap_or_else(|| "A message".to_owned());
+        if self.count.unwrap_or(1) > 1 {
+            subject.push_str(&format!(" {}", number + 1));
+        }
+        let mut body = self.text.clone().unwrap_or_else(|| "Hello.\r\n".to_owned());
+        if let Some(size) = self.size {
+            while body.len() < size {
+                body.push_str("The quick brown fox jumps over the lazy dog. 0123456789 abcdef\r\n");
+            }
+            body.truncate((0..=size).rev().find(|at| body.is_char_boundary(*at)).unwrap_or_default());
+        }
+        let from = self.from.clone().unwrap_or_else(|| "sender@outside.example".to_owned());
+        Content {
+            class: "IPM.Note".to_owned(),
+            importance: "Normal".to_owned(),
+            sensitivity: "Normal".to_owned(),
+            subject,
+            body,
+            from: Some(Person::new(&from)),
+            sender: Some(Person::new(&from)),
+            to: self.to.iter().map(|to| Person::new(to)).collect(),
+            message_id: world.message_id(),
+            ..Content::default()
+        }
+    }
+}
