@@ -3,4 +3,5 @@
 
 pub mod filter;
 pub mod import;
+pub mod mail;
 pub mod page_token;

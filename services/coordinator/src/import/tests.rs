@@ -156,8 +156,9 @@ fn a_wrong_file_says_what_to_do() {
 #[test]
 fn many_problems_are_counted_and_many_rows_refused() {
     let rows = |count: usize, kind: &str| {
-        let lines: String = (0..count).map(|n| format!("a{n}@x.test,A,{kind},p,none,none,none\n")).collect();
-        parse(format!("{HEADER}\n{lines}").as_bytes())
+        let lines: Vec<String> =
+            (0..count).map(|n| format!("a{n}@x.test,A,{kind},p,none,none,none")).collect();
+        parse(format!("{HEADER}\n{}", lines.join("\n")).as_bytes())
     };
     let error = rows(50, "robot").expect_err("50 wrong rows");
     assert_eq!((error.problems.len(), error.total), (MAX_PROBLEMS, 50));
