@@ -8,7 +8,7 @@ use lettre::{
     AsyncSmtpTransport, AsyncTransport, Message, Tokio1Executor,
     message::{
         Mailbox,
-        header::{ContentType, HeaderName, HeaderValue},
+        header::{ContentType, HeaderName, HeaderValue, MIME_VERSION_1_0},
     },
     transport::smtp::{
         authentication::Credentials,
@@ -208,6 +208,7 @@ impl Relay {
             .from(from)
             .to(to)
             .subject(subject)
+            .header(MIME_VERSION_1_0)
             .header(ContentType::TEXT_PLAIN)
             .body(body.to_owned())
             .map_err(|error| self.failed_by(&error.to_string(), true))?;

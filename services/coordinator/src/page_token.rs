@@ -136,6 +136,7 @@ mod tests {
         {
             let error = listing().page(0, bad).expect_err(bad);
             assert_eq!((error.reason, error.field), (Reason::PageTokenInvalid, "page_token"), "{bad}");
+            assert_eq!(error.detail.contains("another version"), bad == future, "{bad}: {error}");
         }
     }
 

@@ -18,6 +18,8 @@ pub struct RatioNotice<'a> {
     pub threshold_percent: u8,
     /// When the alert opened.
     pub opened: Timestamp,
+    /// When the mailboxes were counted: no two mails about one alert are the same.
+    pub counted: Timestamp,
     /// The owner was mailed about this alert before.
     pub reminder: bool,
     /// Why mailboxes fail, and how many for each reason, in any order.
@@ -33,11 +35,12 @@ impl RatioNotice<'_> {
         let subject = format!("Mailyard: {share} of the mailboxes of {name} are {still}failing");
         let mut body = format!(
             "{share} of the mailboxes of the email server profile \"{name}\" are {still}failing: {} of {}.\n\
-             The limit is {} %. The alert opened at {} (UTC).\n",
+             The limit is {} %. The alert opened at {}; the mailboxes were counted at {} (UTC).\n",
             self.counts.failing(),
             self.counts.eligible,
             self.threshold_percent,
-            self.opened
+            self.opened,
+            self.counted
         );
         if self.counts.held_back {
             body.push_str(
@@ -130,6 +133,7 @@ mod tests {
             counts: Counts { eligible, failing, held_back: false },
             threshold_percent: 50,
             opened: Timestamp::from_millis(1_772_366_400_250),
+            counted: Timestamp::from_millis(1_772_366_460_000),
             reminder: false,
             reasons,
         }
@@ -143,7 +147,8 @@ mod tests {
         let (first, second) = (Reason::MailboxUnavailable.entry(), Reason::MailboxNotFoundOnServer.entry());
         let expected = format!(
             "53.9 % of the mailboxes of the email server profile \"Contoso\" are failing: 650 of 1204.\n\
-             The limit is 50 %. The alert opened at 2026-03-01T12:00:00.250Z (UTC).\n\
+             The limit is 50 %. The alert opened at 2026-03-01T12:00:00.250Z; \
+             the mailboxes were counted at 2026-03-01T12:01:00.000Z (UTC).\n\
              \nMost frequent reasons:\n\
              \n  MAILBOX_UNAVAILABLE: 649 mailboxes\n    {}.\n    What to do: {}\n\
              \n  MAILBOX_NOT_FOUND_ON_SERVER: 1 mailbox\n    {}.\n    What to do: {}\n\

@@ -158,6 +158,7 @@ async fn a_mail_is_accepted_with_its_headers() {
         "RCPT TO:<owner@example.com>",
         "From: mailyard@example.com",
         "To: owner@example.com",
+        "MIME-Version: 1.0",
         "Content-Type: text/plain; charset=utf-8",
         "Auto-Submitted: auto-generated",
         "First.",
