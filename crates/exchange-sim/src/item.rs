@@ -51,6 +51,7 @@ pub(crate) struct Attachment {
 }
 
 /// An item in a mailbox.
+#[expect(clippy::struct_excessive_bools, reason = "each is a property of its own")]
 #[derive(Clone, Debug)]
 pub(crate) struct Item {
     pub number: u64,
@@ -218,7 +219,7 @@ pub(crate) fn read_mime(mime: &[u8]) -> Content {
             "in-reply-to" => content.in_reply_to = value.to_owned(),
             "references" => content.references = value.to_owned(),
             known if known.starts_with("x-") => {
-                content.headers.push((name.trim().to_owned(), read_words(value)))
+                content.headers.push((name.trim().to_owned(), read_words(value)));
             }
             _ => {}
         }

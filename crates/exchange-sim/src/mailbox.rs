@@ -291,6 +291,22 @@ impl Contents {
         Page { told, base: if last { reached } else { base }, position: reached, last }
     }
 
+    /// A position that lies up to `changes` changes before another.
+    pub fn step_back(&self, folder: u32, position: u64, changes: usize) -> u64 {
+        let Some(folder) = self.folders.get(&folder) else { return position };
+        let before = folder.log.range(..=position).rev().nth(changes);
+        before.map_or(position, |(at, _)| *at)
+    }
+
+    /// Exchange saves an item once more by itself, shortly after its delivery: its change key is another one then.
+    pub fn settle_late_version(&mut self, number: u64) {
+        if let Some(item) = self.items.get_mut(&number)
+            && std::mem::take(&mut item.late_version)
+        {
+            item.version += 1;
+        }
+    }
+
     fn tick(&mut self) -> u64 {
         self.clock += 1;
         self.clock

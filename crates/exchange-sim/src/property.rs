@@ -43,7 +43,9 @@ impl Path {
 
     /// The first path among the children.
     pub fn inside(element: &Element) -> Option<Self> {
-        let named = |child: &&Element| matches!(child.name.as_str(), "FieldURI" | "ExtendedFieldURI" | "IndexedFieldURI");
+        let named = |child: &&Element| {
+            matches!(child.name.as_str(), "FieldURI" | "ExtendedFieldURI" | "IndexedFieldURI")
+        };
         element.children.iter().find(named).map(Self::read)
     }
 
@@ -175,7 +177,9 @@ pub(crate) fn value(item: &Item, path: &Path) -> Option<Value> {
 /// A constant of a restriction, to be compared with a value of the same kind.
 pub(crate) fn constant(text: &str, like: &Value) -> Option<Value> {
     match like {
-        Value::Number(_) => text.parse().ok().map(Value::Number).or_else(|| read_date(text).map(Value::Number)),
+        Value::Number(_) => {
+            text.parse().ok().map(Value::Number).or_else(|| read_date(text).map(Value::Number))
+        }
         Value::Text(_) => Some(Value::Text(text.to_owned())),
         Value::Flag(_) => match text {
             "true" | "1" => Some(Value::Flag(true)),
@@ -204,8 +208,16 @@ pub(crate) struct Shape {
 }
 
 const DEFAULT: &[&str] = &[
-    "item:Subject", "item:Sensitivity", "item:Importance", "item:Size", "item:DateTimeSent", "item:DateTimeCreated",
-    "item:HasAttachments", "message:From", "message:IsRead", "item:DateTimeReceived",
+    "item:Subject",
+    "item:Sensitivity",
+    "item:Importance",
+    "item:Size",
+    "item:DateTimeSent",
+    "item:DateTimeCreated",
+    "item:HasAttachments",
+    "message:From",
+    "message:IsRead",
+    "item:DateTimeReceived",
 ];
 
 impl Shape {
@@ -288,8 +300,14 @@ type Writer = fn(&Place<'_>, &Item, &mut String);
 
 const EXTENDED: &str = "";
 const NOT_IN_LISTS: &[&str] = &[
-    "item:Body", "item:Attachments", "item:InternetMessageHeaders", "message:ToRecipients", "message:CcRecipients",
-    "message:BccRecipients", "message:ReplyTo", "item:TextBody",
+    "item:Body",
+    "item:Attachments",
+    "item:InternetMessageHeaders",
+    "message:ToRecipients",
+    "message:CcRecipients",
+    "message:BccRecipients",
+    "message:ReplyTo",
+    "item:TextBody",
 ];
 
 fn optional(name: &str, text: &str, out: &mut String) {
@@ -335,7 +353,8 @@ const FIELDS: &[(&str, Writer)] = &[
         }
         out.push_str("<t:Attachments>");
         for attachment in &item.content.attachments {
-            let name = Name::Attachment { mailbox: place.mailbox, item: item.number, number: attachment.number };
+            let name =
+                Name::Attachment { mailbox: place.mailbox, item: item.number, number: attachment.number };
             out.push_str(&format!("<t:FileAttachment><t:AttachmentId Id=\"{}\"/>", id::encode(name)));
             xml::element("t:Name", &attachment.name, out);
             optional("t:ContentType", &attachment.content_type, out);
@@ -347,7 +366,9 @@ const FIELDS: &[(&str, Writer)] = &[
         }
         out.push_str("</t:Attachments>");
     }),
-    ("item:DateTimeReceived", |_, item, out| xml::element("t:DateTimeReceived", &item::date(item.received), out)),
+    ("item:DateTimeReceived", |_, item, out| {
+        xml::element("t:DateTimeReceived", &item::date(item.received), out);
+    }),
     ("item:Size", |_, item, out| xml::element("t:Size", &item.size.to_string(), out)),
     ("item:Categories", |_, item, out| {
         if !item.content.categories.is_empty() {
@@ -366,7 +387,8 @@ const FIELDS: &[(&str, Writer)] = &[
     ("item:InternetMessageHeaders", |_, item, out| {
         let mime = item.mime();
         let text = String::from_utf8_lossy(&mime);
-        let head = text.split("\r\n\r\n").next().unwrap_or_default().replace("\r\n ", " ").replace("\r\n\t", " ");
+        let head =
+            text.split("\r\n\r\n").next().unwrap_or_default().replace("\r\n ", " ").replace("\r\n\t", " ");
         out.push_str("<t:InternetMessageHeaders>");
         for (name, value) in head.lines().filter_map(|line| line.split_once(':')) {
             out.push_str("<t:InternetMessageHeader HeaderName=\"");
@@ -378,19 +400,34 @@ const FIELDS: &[(&str, Writer)] = &[
         out.push_str("</t:InternetMessageHeaders>");
     }),
     ("item:DateTimeSent", |_, item, out| xml::element("t:DateTimeSent", &item::date(item.sent), out)),
-    ("item:DateTimeCreated", |_, item, out| xml::element("t:DateTimeCreated", &item::date(item.created), out)),
+    ("item:DateTimeCreated", |_, item, out| {
+        xml::element("t:DateTimeCreated", &item::date(item.created), out);
+    }),
     ("item:ReminderIsSet", |_, _, out| flag("t:ReminderIsSet", false, out)),
     ("item:DisplayCc", |_, item, out| xml::element("t:DisplayCc", &names(&item.content.cc), out)),
     ("item:DisplayTo", |_, item, out| xml::element("t:DisplayTo", &names(&item.content.to), out)),
-    ("item:HasAttachments", |_, item, out| flag("t:HasAttachments", !item.content.attachments.is_empty(), out)),
+    ("item:HasAttachments", |_, item, out| {
+        flag("t:HasAttachments", !item.content.attachments.is_empty(), out);
+    }),
     (EXTENDED, |_, _, _| {}),
     ("item:Culture", |_, _, out| xml::element("t:Culture", "en-US", out)),
-    ("item:LastModifiedTime", |_, item, out| xml::element("t:LastModifiedTime", &item::date(item.modified), out)),
+    ("item:LastModifiedTime", |_, item, out| {
+        xml::element("t:LastModifiedTime", &item::date(item.modified), out);
+    }),
     ("item:IsAssociated", |_, _, out| flag("t:IsAssociated", false, out)),
     ("item:ConversationId", |place, item, out| {
-        let seed = if item.content.references.is_empty() { &item.content.message_id } else { &item.content.references };
-        let number = seed.bytes().fold(u64::from(place.mailbox), |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
-        out.push_str(&format!("<t:ConversationId Id=\"{}\"/>", STANDARD.encode([number.to_be_bytes(); 3].concat())));
+        let seed = if item.content.references.is_empty() {
+            &item.content.message_id
+        } else {
+            &item.content.references
+        };
+        let number = seed
+            .bytes()
+            .fold(u64::from(place.mailbox), |sum, byte| sum.wrapping_mul(31).wrapping_add(u64::from(byte)));
+        out.push_str(&format!(
+            "<t:ConversationId Id=\"{}\"/>",
+            STANDARD.encode([number.to_be_bytes(); 3].concat())
+        ));
     }),
     ("item:TextBody", |_, item, out| {
         out.push_str("<t:TextBody BodyType=\"Text\">");
@@ -405,7 +442,9 @@ const FIELDS: &[(&str, Writer)] = &[
     ("message:IsDeliveryReceiptRequested", |_, _, out| flag("t:IsDeliveryReceiptRequested", false, out)),
     ("message:ConversationTopic", |_, item, out| optional("t:ConversationTopic", &item.content.subject, out)),
     ("message:From", |_, item, out| people("t:From", item.content.from.as_slice(), out)),
-    ("message:InternetMessageId", |_, item, out| optional("t:InternetMessageId", &item.content.message_id, out)),
+    ("message:InternetMessageId", |_, item, out| {
+        optional("t:InternetMessageId", &item.content.message_id, out);
+    }),
     ("message:IsRead", |_, item, out| flag("t:IsRead", item.is_read, out)),
     ("message:IsResponseRequested", |_, _, out| flag("t:IsResponseRequested", false, out)),
     ("message:References", |_, item, out| optional("t:References", &item.content.references, out)),

@@ -54,7 +54,8 @@ fn contains(condition: &Element, item: &Item) -> bool {
         return false;
     };
     let exact = condition.attribute("ContainmentComparison") == Some("Exact");
-    let (text, wanted) = if exact { (text, wanted.to_owned()) } else { (text.to_lowercase(), wanted.to_lowercase()) };
+    let (text, wanted) =
+        if exact { (text, wanted.to_owned()) } else { (text.to_lowercase(), wanted.to_lowercase()) };
     match condition.attribute("ContainmentMode") {
         Some("FullString") => text == wanted,
         Some("Prefixed" | "PrefixOnWords") => text.starts_with(&wanted),
@@ -65,7 +66,9 @@ fn contains(condition: &Element, item: &Item) -> bool {
 
 fn excludes(condition: &Element, item: &Item) -> bool {
     let mask = condition.child("Bitmask").and_then(|mask| mask.attribute("Value")).unwrap_or_default();
-    let mask = mask.strip_prefix("0x").map_or_else(|| mask.parse().ok(), |digits| i64::from_str_radix(digits, 16).ok());
+    let mask = mask
+        .strip_prefix("0x")
+        .map_or_else(|| mask.parse().ok(), |digits| i64::from_str_radix(digits, 16).ok());
     match (found(condition, item), mask) {
         (Some(Value::Number(number)), Some(mask)) => number & mask == 0,
         _ => true,
@@ -74,7 +77,8 @@ fn excludes(condition: &Element, item: &Item) -> bool {
 
 /// Sorts by a `SortOrder`; items without the property come last. Without an order the newest come first.
 pub(crate) fn sort(order: Option<&Element>, items: &mut [&Item]) {
-    let newest_first = |one: &&Item, two: &&Item| two.received.cmp(&one.received).then(two.number.cmp(&one.number));
+    let newest_first =
+        |one: &&Item, two: &&Item| two.received.cmp(&one.received).then(two.number.cmp(&one.number));
     let Some(order) = order else { return items.sort_by(newest_first) };
     items.sort_by(|one, two| {
         for field in &order.children {

@@ -55,7 +55,13 @@ pub(crate) fn unpack(text: &str) -> Option<State> {
     }
     let four = |from: usize| Some(u32::from_be_bytes(head.get(from..from + 4)?.try_into().ok()?));
     let eight = |from: usize| Some(u64::from_be_bytes(head.get(from..from + 8)?.try_into().ok()?));
-    Some(State { hierarchy: head[0] == 1, mailbox: four(1)?, folder: four(5)?, base: eight(9)?, position: eight(17)? })
+    Some(State {
+        hierarchy: head[0] == 1,
+        mailbox: four(1)?,
+        folder: four(5)?,
+        base: eight(9)?,
+        position: eight(17)?,
+    })
 }
 
 #[cfg(test)]
@@ -66,7 +72,12 @@ mod tests {
     fn states_come_back_and_damaged_ones_do_not() {
         let state = State { mailbox: 3, folder: 2, hierarchy: false, base: 7, position: 9 };
         let text = pack(state, 512);
-        assert!(text.starts_with("H4sI") && (1400..2000).contains(&text.len()), "{} {}", &text[..4], text.len());
+        assert!(
+            text.starts_with("H4sI") && (1400..2000).contains(&text.len()),
+            "{} {}",
+            &text[..4],
+            text.len()
+        );
         assert_eq!(unpack(&text), Some(state));
         assert_eq!(unpack(&text[..text.len() - 40]), None);
         assert_eq!(unpack(""), None);

@@ -100,7 +100,8 @@ impl World {
         let mut mailboxes = Vec::with_capacity(options.mailboxes + 1);
         let mut by_address = HashMap::with_capacity(options.mailboxes + 1);
         let service = format!("{}@{}", options.service_user, options.domain);
-        let addresses = (1..=options.mailboxes).map(|number| format!("mailbox{number:05}@{}", options.domain));
+        let addresses =
+            (1..=options.mailboxes).map(|number| format!("mailbox{number:05}@{}", options.domain));
         for (number, address) in std::iter::once(service).chain(addresses).enumerate() {
             by_address.insert(address.to_lowercase(), number as u32);
             mailboxes.push(Arc::new(Mailbox { number: number as u32, address, contents: Mutex::default() }));
@@ -252,7 +253,10 @@ impl World {
     pub fn list(&self, mailbox: &Mailbox, folder: u32) -> Vec<Listed> {
         let contents = mailbox.contents();
         let listed = contents.items_of(folder).into_iter().map(|item| Listed {
-            item_id: crate::id::encode(crate::id::Name::Item { mailbox: mailbox.number, number: item.number }),
+            item_id: crate::id::encode(crate::id::Name::Item {
+                mailbox: mailbox.number,
+                number: item.number,
+            }),
             internet_message_id: item.content.message_id.clone(),
             subject: item.content.subject.clone(),
             from: item.content.from.as_ref().map(|from| from.address.clone()).unwrap_or_default(),
@@ -266,10 +270,9 @@ impl World {
 
 /// A folder by the word that the control API uses.
 pub(crate) fn folder_named(contents: &Contents, word: &str) -> Option<u32> {
-    let distinguished =
-        crate::mailbox::DISTINGUISHED.iter().position(|(id, name, ..)| {
-            id.eq_ignore_ascii_case(word) || name.eq_ignore_ascii_case(word)
-        });
+    let distinguished = crate::mailbox::DISTINGUISHED
+        .iter()
+        .position(|(id, name, ..)| id.eq_ignore_ascii_case(word) || name.eq_ignore_ascii_case(word));
     distinguished.map(|at| at as u32).or_else(|| {
         contents.made.iter().find(|(_, made)| made.name.eq_ignore_ascii_case(word)).map(|(number, _)| *number)
     })

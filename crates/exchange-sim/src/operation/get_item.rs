@@ -1,0 +1,27 @@
+//! `GetItem`.
+
+use super::Call;
+use crate::{fault::Kind, property::Shape, service::Refusal, xml::Element};
+
+pub(super) fn run(call: &Call<'_>, request: &Element, out: &mut String) -> Result<(), Refusal> {
+    let ids = request.child("ItemIds").map_or(&[][..], |ids| &ids.children);
+    let shape = Shape::read(request.child("ItemShape"));
+    let poison = call.strikes(Kind::Poison);
+    call.respond(ids, "<m:Items/>", out, |id, out| {
+        let mut contents = call.contents();
+        let (number, _) = call.item(id, &contents)?;
+        if let Some(strike) = &poison
+            && call.world.faults().poisons(strike, call.mailbox.number, number)
+        {
+            return Err(Refusal::new("ErrorItemCorrupt", "The item is corrupt and cannot be read."));
+        }
+        contents.settle_late_version(number);
+        if let Some(item) = contents.items.get(&number) {
+            out.push_str("<m:Items>");
+            shape.write(call.mailbox.number, item, true, out);
+            out.push_str("</m:Items>");
+        }
+        Ok(())
+    });
+    Ok(())
+}

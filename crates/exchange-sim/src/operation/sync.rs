@@ -1,0 +1,153 @@
+//! `SyncFolderItems` and `SyncFolderHierarchy`.
+
+use std::sync::Arc;
+
+use super::{Call, FOLDER_NOT_FOUND};
+use crate::{
+    fault::Kind,
+    id::{self, Name},
+    mailbox::{MSG_FOLDER_ROOT, Told},
+    operation::folders,
+    property::{self, Shape},
+    service::Refusal,
+    sync_state::{self, State},
+    xml::Element,
+};
+
+const EMPTY: &str = "<m:SyncState/><m:IncludesLastItemInRange>true</m:IncludesLastItemInRange><m:Changes/>";
+const EMPTY_HIERARCHY: &str =
+    "<m:SyncState/><m:IncludesLastFolderInRange>true</m:IncludesLastFolderInRange><m:Changes/>";
+const INVALID_STATE: Refusal = Refusal::new(
+    "ErrorInvalidSyncStateData",
+    "The synchronization state data is corrupt or otherwise invalid.",
+);
+
+pub(super) fn items(call: &Call<'_>, request: &Element, out: &mut String) -> Result<(), Refusal> {
+    call.respond([request], EMPTY, out, |request, out| {
+        let mut contents = call.contents();
+        let folder = call.folder_in(request, "SyncFolderId", &contents)?.ok_or(FOLDER_NOT_FOUND)?;
+        let text = request.text_of("SyncState").filter(|text| !text.is_empty());
+        if text.is_some() && call.strikes(Kind::BadSyncState).is_some() {
+            return Err(INVALID_STATE);
+        }
+        let remembered = contents.folder(folder).last_state.clone();
+        let known = match (text, &remembered) {
+            (None, _) => (0, 0),
+            (Some(text), Some((known, last))) if **last == *text => *known,
+            (Some(text), _) => {
+                let state = sync_state::unpack(text).ok_or(INVALID_STATE)?;
+                if state.mailbox != call.mailbox.number || state.folder != folder || state.hierarchy {
+                    return Err(INVALID_STATE);
+                }
+                (state.base, state.position)
+            }
+        };
+        let limit = request.text_of("MaxChangesReturned").and_then(|text| text.parse().ok()).unwrap_or(512);
+        let mut page = contents.changes(folder, known, limit);
+        if !page.last && call.strikes(Kind::RepeatedChanges).is_some() {
+            // The next page begins before the end of this one.
+            page.position = contents.step_back(folder, page.position, 3);
+        }
+        let reached = (page.base, page.position);
+        let state = match remembered {
+            Some((known, last)) if known == reached => last,
+            _ => {
+                let state = State {
+                    mailbox: call.mailbox.number,
+                    folder,
+                    hierarchy: false,
+                    base: reached.0,
+                    position: reached.1,
+                };
+                let place = contents.folder(folder);
+                let packed: Arc<str> = sync_state::pack(state, place.count).into();
+                place.last_state = Some((reached, packed.clone()));
+                packed
+            }
+        };
+        let shape = Shape::read(request.child("ItemShape"));
+        out.push_str("<m:SyncState>");
+        out.push_str(&state);
+        out.push_str("</m:SyncState><m:IncludesLastItemInRange>");
+        out.push_str(if page.last { "true" } else { "false" });
+        out.push_str("</m:IncludesLastItemInRange><m:Changes>");
+        for told in page.told {
+            match told {
+                Told::Create(number) => {
+                    wrapped("t:Create", call, &contents, &shape, number, out);
+                    contents.settle_late_version(number);
+                }
+                Told::Update(number) => wrapped("t:Update", call, &contents, &shape, number, out),
+                Told::ReadFlag(number) => {
+                    let Some(item) = contents.items.get(&number) else { continue };
+                    out.push_str("<t:ReadFlagChange>");
+                    property::write_item_id(call.mailbox.number, item, out);
+                    out.push_str(&format!("<t:IsRead>{}</t:IsRead></t:ReadFlagChange>", item.is_read));
+                }
+                Told::Delete(number) => {
+                    let id = id::encode(Name::Item { mailbox: call.mailbox.number, number });
+                    out.push_str(&format!(
+                        "<t:Delete><t:ItemId Id=\"{id}\" ChangeKey=\"AQAAAA==\"/></t:Delete>"
+                    ));
+                }
+            }
+        }
+        out.push_str("</m:Changes>");
+        Ok(())
+    });
+    Ok(())
+}
+
+fn wrapped(
+    name: &str,
+    call: &Call<'_>,
+    contents: &crate::mailbox::Contents,
+    shape: &Shape,
+    number: u64,
+    out: &mut String,
+) {
+    let Some(item) = contents.items.get(&number) else { return };
+    out.push_str(&format!("<{name}>"));
+    shape.write(call.mailbox.number, item, false, out);
+    out.push_str(&format!("</{name}>"));
+}
+
+pub(super) fn hierarchy(call: &Call<'_>, request: &Element, out: &mut String) -> Result<(), Refusal> {
+    call.respond([request], EMPTY_HIERARCHY, out, |request, out| {
+        let contents = call.contents();
+        let root = call.folder_in(request, "SyncFolderId", &contents)?.unwrap_or(MSG_FOLDER_ROOT);
+        let since = match request.text_of("SyncState").filter(|text| !text.is_empty()) {
+            None => None,
+            Some(text) => {
+                let state = sync_state::unpack(text).ok_or(INVALID_STATE)?;
+                if state.mailbox != call.mailbox.number || state.folder != root || !state.hierarchy {
+                    return Err(INVALID_STATE);
+                }
+                Some(state.position)
+            }
+        };
+        let state = State {
+            mailbox: call.mailbox.number,
+            folder: root,
+            hierarchy: true,
+            base: 0,
+            position: contents.hierarchy,
+        };
+        let numbers = contents.beneath(root, true);
+        out.push_str(&format!(
+            "<m:SyncState>{}</m:SyncState><m:IncludesLastFolderInRange>true</m:IncludesLastFolderInRange><m:Changes>",
+            sync_state::pack(state, numbers.len() as u32)
+        ));
+        for number in numbers {
+            let made_at = contents.made.get(&number).map_or(0, |made| made.made_at);
+            if since.is_none_or(|since| made_at > since) {
+                out.push_str("<t:Create>");
+                folders::write(call, &contents, number, folders::Detail::Full, out);
+                out.push_str("</t:Create>");
+            }
+        }
+        out.push_str("</m:Changes>");
+        Ok(())
+    });
+    Ok(())
+}
