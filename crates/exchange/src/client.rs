@@ -1,7 +1,10 @@
 //! The client of one server: calls, each through the gate, over kept connections, as one mailbox.
 
 use std::{
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering},
+    },
     time::Duration,
 };
 
@@ -15,7 +18,7 @@ use tracing::Instrument as _;
 use crate::{
     Clock, Endpoint, Failure, Gate,
     codec::{self, Limits, Operation, ServerVersion, Sieve},
-    connection::{Connection, Deadlines, Step, Taker},
+    connection::{Connection, Deadlines, Opened, Taker},
     endpoint,
     http1::Head,
 };
@@ -26,7 +29,7 @@ const LONGEST_IDLE: Duration = Duration::from_secs(90);
 const LARGEST_DOCUMENT: usize = 16 << 20;
 /// A body that is not SOAP is read so far and no further.
 const LARGEST_REFUSAL: usize = 64 << 10;
-/// A content is handed on in pieces of about this size.
+/// A content is handed on in pieces of this size.
 pub(crate) const CHUNK: usize = 256 << 10;
 
 /// How a server is reached, and as whom.
@@ -68,6 +71,9 @@ struct Inner {
     /// What stands in front of every request up to the mailbox's own headers.
     head: String,
     idle: Mutex<Vec<Connection>>,
+    /// Tells its requests from those of all others in the server's logs.
+    mark: u64,
+    requests: AtomicU64,
 }
 
 /// A call that the server answered.
@@ -96,7 +102,7 @@ impl<P> Reply<P> {
 
 /// Takes a large content while it arrives.
 pub trait ContentSink: Send {
-    /// The next piece, of about 256 KiB.
+    /// The next piece, of at most 256 KiB.
     ///
     /// # Errors
     /// Whatever keeps it from being taken: the call ends with it.
@@ -138,12 +144,14 @@ impl Client {
         let head = format!(
             "POST {} HTTP/1.1\r\nHost: {}\r\nAuthorization: Basic {credential}\r\n\
              Content-Type: text/xml; charset=utf-8\r\nAccept: text/xml\r\nAccept-Encoding: gzip\r\n\
-             User-Agent: Mailyard/{}\r\n",
+             User-Agent: Mailyard/{}\r\nreturn-client-request-id: true\r\n",
             endpoint.path,
             endpoint.authority(),
             env!("CARGO_PKG_VERSION"),
         );
-        let inner = Inner { config, endpoint, trust, gate, head, idle: Mutex::default() };
+        let mark = getrandom::u64().unwrap_or_default();
+        let (idle, requests) = (Mutex::default(), AtomicU64::default());
+        let inner = Inner { config, endpoint, trust, gate, head, idle, mark, requests };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -179,9 +187,20 @@ impl Client {
         operation: &O,
         sink: &mut impl ContentSink,
     ) -> Result<Reply<O::Part>, Failure> {
+        self.pass(Some(mailbox), operation, sink).await
+    }
+
+    async fn pass<O: Operation + Sync>(
+        &self,
+        mailbox: Option<&str>,
+        operation: &O,
+        sink: &mut impl ContentSink,
+    ) -> Result<Reply<O::Part>, Failure> {
         let span = tracing::debug_span!(
             "ews",
             operation = O::NAME,
+            request = tracing::field::Empty,
+            attempt = tracing::field::Empty,
             status = tracing::field::Empty,
             response_code = tracing::field::Empty,
             reason = tracing::field::Empty,
@@ -207,17 +226,21 @@ impl Client {
 
     async fn once<O: Operation>(
         &self,
-        mailbox: &str,
+        mailbox: Option<&str>,
         operation: &O,
         sink: &mut impl ContentSink,
     ) -> Result<Reply<O::Part>, Failure> {
-        let request = self.inner.request(mailbox, operation);
+        let id = self.inner.request_id();
+        let request = self.inner.request(mailbox, operation, &id);
+        let span = tracing::Span::current();
+        span.record("request", id);
         let now = Instant::now();
         let deadline = self.inner.config.request_deadline;
         let body = if O::EFFECT { deadline } else { deadline * 3 };
         let deadlines = Deadlines { head: now + deadline, body: now + body };
         let mut fresh = false;
         loop {
+            span.record("attempt", if fresh { 2 } else { 1 });
             let mut connection = self.inner.connection(fresh, deadlines).await?;
             let mut taken = Taken::new(&self.inner.config, O::CONTENT, sink);
             let clock = (self.inner.config.clock)();
@@ -236,12 +259,25 @@ impl Client {
         }
     }
 
-    /// Opens a connection of its own and tells how far it came.
-    pub(crate) async fn open(&self, noted: impl FnMut(Step)) -> Result<(), Failure> {
+    /// Makes a call as the service account itself.
+    pub(crate) async fn call_as_itself<O: Operation + Sync>(
+        &self,
+        operation: &O,
+    ) -> Result<Reply<O::Part>, Failure> {
+        self.pass(None, operation, &mut Gathered).await
+    }
+
+    /// Opens a connection and tells how far it came; the next call uses it.
+    pub(crate) async fn open(&self, noted: impl FnMut(Opened)) -> Result<(), Failure> {
         let Inner { endpoint, trust, config, .. } = &*self.inner;
         let connection = Connection::open(endpoint, trust, config.connect_timeout, noted).await?;
         self.inner.put_back(connection);
         Ok(())
+    }
+
+    /// The clock of the process.
+    pub(crate) fn now(&self) -> Timestamp {
+        (self.inner.config.clock)()
     }
 }
 
@@ -251,18 +287,29 @@ fn throttled_part<P>(reply: &Reply<P>) -> Option<&Failure> {
 }
 
 impl Inner {
-    fn request<O: Operation>(&self, mailbox: &str, operation: &O) -> Vec<u8> {
-        // The envelope is written behind room for the head, whose length is not known before.
+    /// A UUID for the server's logs: of this client, and the number of the request in it.
+    fn request_id(&self) -> String {
+        let number = self.requests.fetch_add(1, Ordering::Relaxed);
+        let (high, middle, low) = (self.mark >> 32, self.mark >> 16 & 0xFFFF, self.mark & 0xFFF);
+        let (top, rest) = (number >> 48 & 0xFFF, number & 0xFFFF_FFFF_FFFF);
+        format!("{high:08x}-{middle:04x}-4{low:03x}-8{top:03x}-{rest:012x}")
+    }
+
+    fn request<O: Operation>(&self, mailbox: Option<&str>, operation: &O, id: &str) -> Vec<u8> {
         let mut envelope = Vec::with_capacity(2048);
-        codec::write(&mut envelope, self.config.impersonate.then_some(mailbox), operation);
-        let mut request = Vec::with_capacity(self.head.len() + mailbox.len() + 64 + envelope.len());
+        codec::write(&mut envelope, mailbox.filter(|_| self.config.impersonate), operation);
+        let anchor = mailbox.filter(|address| !address.contains(['\r', '\n'])).unwrap_or_default();
+        let mut request = Vec::with_capacity(self.head.len() + anchor.len() + 128 + envelope.len());
         request.extend_from_slice(self.head.as_bytes());
-        if !mailbox.contains(['\r', '\n']) {
+        if !anchor.is_empty() {
             request.extend_from_slice(b"X-AnchorMailbox: ");
-            request.extend_from_slice(mailbox.as_bytes());
+            request.extend_from_slice(anchor.as_bytes());
             request.extend_from_slice(b"\r\n");
         }
-        request.extend_from_slice(format!("Content-Length: {}\r\n\r\n", envelope.len()).as_bytes());
+        let length = envelope.len();
+        request.extend_from_slice(
+            format!("client-request-id: {id}\r\nContent-Length: {length}\r\n\r\n").as_bytes(),
+        );
         request.extend_from_slice(&envelope);
         request
     }
@@ -356,9 +403,8 @@ impl<S: ContentSink> Taker for Taken<'_, S> {
     }
 
     async fn rest(&mut self) -> Result<(), Failure> {
-        if self.content && self.sink.wants() && self.sieve.waiting() >= CHUNK {
-            let piece = self.sieve.drain();
-            self.sink.take(piece).await?;
+        while self.content && self.sink.wants() && self.sieve.waiting() >= CHUNK {
+            self.sink.take(self.sieve.drain(CHUNK)).await?;
         }
         Ok(())
     }

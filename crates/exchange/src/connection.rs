@@ -1,6 +1,6 @@
 //! One connection to a server, kept alive: one request at a time, over TLS, over HTTP/1.1.
 
-use std::{io, sync::Arc, time::Duration};
+use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use mailyard_policy::{Reason, Timestamp, outbox::Execution};
 use rustls::{AlertDescription, CertificateError, ClientConfig};
@@ -18,6 +18,9 @@ use crate::{
 
 /// Bytes read at once. A request and a small answer fit.
 const READ: usize = 16 << 10;
+
+/// Packed bytes taken at once. Unpacked they may be a thousand times as many.
+const PACKED: usize = 2 << 10;
 
 /// When a request is given up.
 #[derive(Clone, Copy, Debug)]
@@ -62,17 +65,25 @@ enum Stream {
     Plain(TcpStream),
 }
 
+impl Stream {
+    fn tls_version(&self) -> Option<String> {
+        let Self::Tls(tls) = self else { return None };
+        let version = tls.get_ref().1.protocol_version()?;
+        Some(version.as_str().map_or_else(|| format!("{version:?}"), str::to_owned))
+    }
+}
+
 impl Connection {
     /// Connects and proves the server.
     pub async fn open(
         endpoint: &Endpoint,
         trust: &Arc<ClientConfig>,
         timeout: Duration,
-        mut noted: impl FnMut(Step),
+        mut noted: impl FnMut(Opened),
     ) -> Result<Self, Failure> {
         let until = Instant::now() + timeout;
         let tcp = connect(endpoint, until).await?;
-        noted(Step::Connected);
+        noted(Opened::Connected(tcp.peer_addr().ok()));
         let stream = if endpoint.tls {
             let handshake = TlsConnector::from(trust.clone()).connect(endpoint.server_name()?, tcp);
             let tls = timeout_at(until, handshake).await.map_err(|_| {
@@ -82,7 +93,7 @@ impl Connection {
         } else {
             Stream::Plain(tcp)
         };
-        noted(Step::Proven);
+        noted(Opened::Proven(stream.tls_version()));
         Ok(Self { stream, buffer: Vec::new(), filled: 0, served: 0, used: Instant::now() })
     }
 
@@ -146,10 +157,13 @@ impl Connection {
         let mut body = Body::new(head);
         let mut from = length;
         loop {
-            let piece = self.buffer.get(from..self.filled).unwrap_or_default();
-            let taken = body.push(piece, |bytes| taker.piece(bytes)).map_err(push_failed)?;
-            let left_over = taken < piece.len();
-            taker.rest().await.map_err(fresh)?;
+            let arrived = self.buffer.get(from..self.filled).unwrap_or_default();
+            let mut taken = 0;
+            for piece in arrived.chunks(if head.gzip { PACKED } else { READ }) {
+                taken += body.push(piece, |bytes| taker.piece(bytes)).map_err(push_failed)?;
+                taker.rest().await.map_err(fresh)?;
+            }
+            let left_over = taken < arrived.len();
             if body.is_done() {
                 body.finish(|bytes| taker.piece(bytes)).map_err(push_failed)?;
                 self.forget();
@@ -204,12 +218,12 @@ impl Connection {
 }
 
 /// How far an opening has come.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) enum Step {
-    /// TCP stands.
-    Connected,
-    /// The server proved its name.
-    Proven,
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum Opened {
+    /// TCP stands, with this address.
+    Connected(Option<SocketAddr>),
+    /// The server proved its name, by this version of TLS; `None`: plain HTTP, nothing is proven.
+    Proven(Option<String>),
 }
 
 async fn connect(endpoint: &Endpoint, until: Instant) -> Result<TcpStream, Failure> {

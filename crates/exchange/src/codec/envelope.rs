@@ -94,6 +94,10 @@ pub fn read<O: Operation>(document: &str, mimes: Vec<Mime>) -> Result<Answer<O::
         }
         Ok(())
     })?;
+    // Contents are told apart by their order only.
+    if reader.has_stray_mime() {
+        return Err(Malformed::Unexpected("place for a content"));
+    }
     Ok(Answer { messages: messages.ok_or(Malformed::Unexpected("response element"))?, version })
 }
 

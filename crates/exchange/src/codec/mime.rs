@@ -108,9 +108,11 @@ impl Sieve {
         self.mimes.last().map_or(0, |mime| mime.bytes.len())
     }
 
-    /// Takes what is decoded of the last content.
-    pub fn drain(&mut self) -> Vec<u8> {
-        self.mimes.last_mut().map(|mime| std::mem::take(&mut mime.bytes)).unwrap_or_default()
+    /// Takes what is decoded of the last content, at most so many bytes.
+    pub fn drain(&mut self, most: usize) -> Vec<u8> {
+        let Some(mime) = self.mimes.last_mut() else { return Vec::new() };
+        let rest = mime.bytes.split_off(most.min(mime.bytes.len()));
+        std::mem::replace(&mut mime.bytes, rest)
     }
 
     /// The document and the contents.
@@ -444,7 +446,7 @@ mod tests {
     fn a_drained_content_keeps_its_length() {
         let mut sieve = Sieve::new(ROOMY);
         sieve.push(b"<MimeContent>SGVsbG8g").expect("fits");
-        assert_eq!((sieve.waiting(), sieve.drain()), (6, b"Hello ".to_vec()));
+        assert_eq!((sieve.waiting(), sieve.drain(4), sieve.drain(9)), (6, b"Hell".to_vec(), b"o ".to_vec()));
         sieve.push(b"d29ybGQ</MimeContent>").expect("fits");
         let (_, mimes) = sieve.finish();
         assert_eq!((mimes[0].total, mimes[0].bytes.as_slice()), (11, b"world".as_slice()));

@@ -37,7 +37,7 @@ pub use id::{Folder, FolderId, ItemId, WellKnown};
 pub use item::{ItemInfo, ItemKind};
 pub use mime::{Limits, Mime, Sieve};
 pub use move_item::MoveItem;
-pub use property::{Properties, Property};
+pub use property::{OPERATION_HEADER, Properties, Property};
 pub use reader::{Element, Reader};
 pub use send_item::SendItem;
 pub use sync_folder_items::{Change, Entry, Shape, SyncFolderItems, SyncPage};

@@ -109,6 +109,11 @@ impl<'x> Reader<'x> {
         self.mimes.next()
     }
 
+    /// True if a content was taken out that belongs to no item.
+    pub fn has_stray_mime(&self) -> bool {
+        self.mimes.len() > 0
+    }
+
     fn skip_to(&mut self, level: usize) -> Result<(), Malformed> {
         while self.depth > level {
             self.next()?;
