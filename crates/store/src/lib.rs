@@ -10,7 +10,6 @@ pub mod notices;
 pub mod people;
 pub mod query;
 pub mod records;
-pub mod secret;
 
 pub use error::{Error, Result};
 

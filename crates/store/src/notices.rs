@@ -4,8 +4,8 @@
 use async_trait::async_trait;
 use mailyard_policy::{
     Reason, Timestamp,
-    alert::Fact,
-    id::{AlertId, MailboxId, Org, ProfileId, RecordId},
+    alert::{Fact, Level, Regarding},
+    id::{AlertId, Org, ProfileId},
     reason::Scope,
 };
 
@@ -24,28 +24,6 @@ pub struct Unbooked {
     pub org: Org,
     /// What happened.
     pub fact: Fact,
-}
-
-/// Whom or what an alert is about.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Regarding {
-    /// A mailbox.
-    Mailbox(MailboxId),
-    /// A profile.
-    Profile(ProfileId),
-    /// An email.
-    Email(RecordId),
-}
-
-/// How much an alert matters.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Level {
-    /// Good to know.
-    Information,
-    /// It may need somebody.
-    Warning,
-    /// It needs somebody.
-    Error,
 }
 
 /// An alert.
@@ -69,6 +47,8 @@ pub struct Alert {
     pub profile: Option<ProfileId>,
     /// How often it happened.
     pub count: u64,
+    /// Which operations of its mailbox keep it open, in the order of `Kind::ALL`.
+    pub operations: [bool; 3],
     /// One sentence with numbers.
     pub summary: String,
     /// When it happened first.
