@@ -94,7 +94,10 @@ fn foreign_crates_stay_in_their_rooms() -> Result<(), Box<dyn Error>> {
     let mut wrong = Vec::new();
     for (from, named) in dependencies()? {
         for (crate_name, rooms) in ROOMS {
-            if named.contains(*crate_name) && !rooms.contains(&from.as_str()) && !TOPS.contains(&from.as_str()) {
+            if named.contains(*crate_name)
+                && !rooms.contains(&from.as_str())
+                && !TOPS.contains(&from.as_str())
+            {
                 wrong.push(format!("{from} names {crate_name}"));
             }
         }
@@ -114,8 +117,11 @@ fn foreign_crates_stay_in_their_rooms() -> Result<(), Box<dyn Error>> {
 #[test]
 fn the_table_knows_every_crate() -> Result<(), Box<dyn Error>> {
     let found: BTreeSet<String> = dependencies()?.into_keys().collect();
-    let listed: BTreeSet<String> =
-        ARROWS.iter().map(|(name, _)| (*name).to_owned()).chain(TOPS.iter().map(|name| (*name).to_owned())).collect();
+    let listed: BTreeSet<String> = ARROWS
+        .iter()
+        .map(|(name, _)| (*name).to_owned())
+        .chain(TOPS.iter().map(|name| (*name).to_owned()))
+        .collect();
     let unknown: Vec<&String> = found.difference(&listed).collect();
     assert_eq!(unknown, Vec::<&String>::new());
     Ok(())
