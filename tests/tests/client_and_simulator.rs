@@ -66,7 +66,7 @@ async fn a_delivered_message_is_synchronized_and_fetched() -> Outcome {
         text: Some(text.to_owned()),
         ..made(me, 1)
     });
-    let sync = SyncFolderItems { folder: &INBOX, cursor: None, max: 512, shape: Shape::WithReceived };
+    let sync = SyncFolderItems { folder: &INBOX, cursor: None, max: 512, shape: Shape::Known };
     let reply = stage.client.call(me, &sync).await?;
     assert!(reply.date.is_some() && reply.version.is_some_and(|version| version.major == 15));
     let page = reply.one()?;

@@ -1,1 +1,12 @@
-//! The worker: one actor per mailbox, the scheduler, and what they do.
+//! The worker: it holds mailboxes, one actor each, and runs what their machines decide.
+
+pub mod lane;
+pub mod mailbox;
+mod poll;
+pub mod scheduler;
+mod send;
+pub mod settings;
+pub mod shared;
+mod test;
+pub mod turn;
+mod undeliverable;

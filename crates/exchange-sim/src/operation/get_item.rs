@@ -6,7 +6,8 @@ use crate::{fault::Kind, property::Shape, service::Refusal, xml::Element};
 pub(super) fn run(call: &Call<'_>, request: &Element, out: &mut String) -> Result<(), Refusal> {
     let ids = request.child("ItemIds").map_or(&[][..], |ids| &ids.children);
     let shape = Shape::read(request.child("ItemShape"));
-    let poison = call.strikes(Kind::Poison);
+    // What is corrupt is the content: properties can still be read.
+    let poison = if shape.mime { call.strikes(Kind::Poison) } else { None };
     call.respond(ids, "<m:Items/>", out, |id, out| {
         let mut contents = call.contents();
         let (number, _) = call.item(id, &contents)?;

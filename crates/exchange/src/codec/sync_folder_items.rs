@@ -19,8 +19,8 @@ const DECODED: u8 = 1;
 pub enum Shape {
     /// Its id.
     IdOnly,
-    /// Its id and when it was received.
-    WithReceived,
+    /// Its id, when it was received and how large it is.
+    Known,
 }
 
 /// The request.
@@ -69,6 +69,8 @@ pub struct Entry {
     pub kind: ItemKind,
     /// When it was received, if asked for and known.
     pub received: Option<Timestamp>,
+    /// Bytes, as the server counts them, if asked for and known.
+    pub size: Option<u64>,
 }
 
 impl Operation for SyncFolderItems<'_> {
@@ -79,7 +81,7 @@ impl Operation for SyncFolderItems<'_> {
     fn write(&self, writer: &mut Writer<'_>) {
         let properties = match self.shape {
             Shape::IdOnly => Properties::NONE,
-            Shape::WithReceived => Properties::of(&[Property::Received]),
+            Shape::Known => Properties::of(&[Property::Size, Property::Received]),
         };
         writer.raw("<m:SyncFolderItems>");
         properties.write_shape(writer, false);
@@ -141,16 +143,17 @@ fn read_entry(reader: &mut Reader<'_>) -> Result<Option<Entry>, Malformed> {
     let mut entry = None;
     reader.children(|reader, element| {
         let kind = ItemKind::of(element.name()).unwrap_or(ItemKind::Other);
-        let (mut id, mut received) = (None, None);
+        let (mut id, mut received, mut size) = (None, None, None);
         reader.children(|reader, element| {
             match element.name() {
                 "ItemId" => id = ItemId::read(element)?,
+                "Size" => size = reader.text()?.trim().parse().ok(),
                 "DateTimeReceived" => received = date::read(&reader.text()?),
                 _ => {}
             }
             Ok(())
         })?;
-        entry = id.map(|id| Entry { id, kind, received });
+        entry = id.map(|id| Entry { id, kind, received, size });
         Ok(())
     })?;
     Ok(entry)

@@ -1,0 +1,344 @@
+//! A profile's lane at its holder: client, gate and breaker, and which of its mailboxes wait for the breaker.
+
+use std::{
+    collections::{BTreeSet, VecDeque},
+    sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
+};
+
+use mailyard_exchange::{Client, Config, Failure, Gate};
+use mailyard_policy::{
+    Reason, Timestamp,
+    alert::{Fact, Regarding, What},
+    breaker::{self, Admission, Breaker},
+    id::{Attempt, Epoch, MailboxId, ProfileId},
+    mailbox, outbox,
+    outbox::{Capabilities, Execution},
+    throttle,
+};
+use mailyard_store::{self as store, people::Profile};
+use secrecy::SecretString;
+use tokio::sync::Notify;
+
+use crate::{settings::Settings, shared::Shared};
+
+/// A profile as its mailboxes use it: replaced as a whole when people change it.
+pub struct Current {
+    /// The profile.
+    pub profile: Profile,
+    /// The rules of its mailboxes.
+    pub rules: mailbox::Rules,
+    /// The rules of its sendings.
+    pub outbox: outbox::Rules,
+    incoming: Result<Client, Failure>,
+    outgoing: Result<Client, Failure>,
+}
+
+impl Current {
+    /// The client that mail is read by.
+    ///
+    /// # Errors
+    /// What is wrong with the profile.
+    pub fn incoming(&self) -> Result<&Client, Failure> {
+        self.incoming.as_ref().map_err(Clone::clone)
+    }
+
+    /// The client that mail is sent by.
+    ///
+    /// # Errors
+    /// What is wrong with the profile.
+    pub fn outgoing(&self) -> Result<&Client, Failure> {
+        self.outgoing.as_ref().map_err(Clone::clone)
+    }
+}
+
+/// A run that was admitted.
+#[derive(Clone, Copy, Debug)]
+pub struct Ticket {
+    mailbox: MailboxId,
+    begun: Timestamp,
+    canary: Option<Attempt>,
+}
+
+/// A lane. Its clones are made by `Arc`.
+pub struct Lane {
+    shared: Arc<Shared>,
+    profile: ProfileId,
+    number: u16,
+    epoch: Epoch,
+    gate: Gate,
+    current: RwLock<Arc<Current>>,
+    state: Mutex<State>,
+    changed: Notify,
+    poke: Box<dyn Fn(MailboxId) + Send + Sync>,
+}
+
+struct State {
+    breaker: Breaker,
+    held: BTreeSet<MailboxId>,
+    last_poked: Option<MailboxId>,
+    eligible: u32,
+    unsaved: bool,
+    facts: VecDeque<Fact>,
+}
+
+impl Lane {
+    /// Takes up a lane with what its last holder kept. `poke` asks a mailbox to try the server.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn open(
+        shared: Arc<Shared>,
+        profile: Profile,
+        number: u16,
+        epoch: Epoch,
+        poke: impl Fn(MailboxId) + Send + Sync + 'static,
+    ) -> store::Result<Arc<Self>> {
+        let kept = shared.store.lane(profile.id, number).await?.unwrap_or_default();
+        let password = shared.store.password(profile.id).await?;
+        let now = shared.now();
+        let breaker = kept.breaker.parse().unwrap_or_else(|_| Breaker::new(now));
+        let throttle: Option<throttle::State> = kept.throttle.parse().ok();
+        let gate = Gate::new(profile.id, profile.max_connections, throttle, shared.clocks.now);
+        let current = current(&shared.settings, &shared, profile, password.as_ref(), &gate);
+        let state = State {
+            breaker,
+            held: BTreeSet::new(),
+            last_poked: None,
+            eligible: 0,
+            unsaved: false,
+            facts: VecDeque::new(),
+        };
+        Ok(Arc::new(Self {
+            profile: current.profile.id,
+            shared,
+            number,
+            epoch,
+            gate,
+            current: RwLock::new(Arc::new(current)),
+            state: Mutex::new(state),
+            changed: Notify::new(),
+            poke: Box::new(poke),
+        }))
+    }
+
+    /// The profile as it is now.
+    pub fn current(&self) -> Arc<Current> {
+        self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The gate of the profile.
+    pub fn gate(&self) -> &Gate {
+        &self.gate
+    }
+
+    /// Why the breaker is open.
+    pub fn open_reason(&self) -> Option<Reason> {
+        self.state().breaker.open()
+    }
+
+    /// The profile may have been changed by people. True if it was.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn refresh(&self, profile: Profile) -> store::Result<bool> {
+        let before = self.current();
+        if before.profile == profile {
+            return Ok(false);
+        }
+        let password = self.shared.store.password(profile.id).await?;
+        let another_road = before.profile.secret_revision != profile.secret_revision
+            || before.profile.user != profile.user
+            || before.profile.incoming_url != profile.incoming_url
+            || before.profile.outgoing_url != profile.outgoing_url
+            || before.profile.ca_pem != profile.ca_pem;
+        self.gate.set_max_connections(profile.max_connections);
+        let current = current(&self.shared.settings, &self.shared, profile, password.as_ref(), &self.gate);
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(current);
+        if another_road {
+            self.breaker_event(breaker::Event::Changed);
+        }
+        Ok(true)
+    }
+
+    /// A mailbox counts for the breaker, or does not any more.
+    pub fn count(&self, counts: bool) {
+        let eligible = {
+            let mut state = self.state();
+            state.eligible = if counts { state.eligible + 1 } else { state.eligible.saturating_sub(1) };
+            state.eligible
+        };
+        self.breaker_event(breaker::Event::Eligible(eligible));
+    }
+
+    /// Somebody wants to know at once whether the server is well.
+    pub fn ask(&self) {
+        self.breaker_event(breaker::Event::Asked);
+    }
+
+    /// Whether a mailbox may run.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn admit(&self, mailbox: MailboxId) -> Result<Ticket, Reason> {
+        let now = self.shared.now();
+        let mut state = self.state();
+        let canary = match state.breaker.admit(&self.shared.settings.breaker, mailbox, now) {
+            Admission::Go => None,
+            Admission::Canary(attempt) => {
+                state.unsaved = true;
+                Some(attempt)
+            }
+            Admission::Held { reason } => {
+                state.held.insert(mailbox);
+                return Err(reason);
+            }
+        };
+        state.held.remove(&mailbox);
+        Ok(Ticket { mailbox, begun: now, canary })
+    }
+
+    /// What came of an admitted run; `None`: nothing was learnt of the server.
+    pub fn report(&self, ticket: Ticket, answer: Option<breaker::Answer>) {
+        let Ticket { mailbox, begun, canary } = ticket;
+        match (canary, answer) {
+            (Some(attempt), answer) => {
+                // A canary of which nothing is known proves nothing: the next one goes after the same wait.
+                let answer = answer.unwrap_or(breaker::Answer::Throttled);
+                self.breaker_event(breaker::Event::CanaryEnded { attempt, answer });
+            }
+            (None, Some(answer)) => self.breaker_event(breaker::Event::Ended { mailbox, begun, answer }),
+            (None, None) => {}
+        }
+    }
+
+    fn breaker_event(&self, event: breaker::Event) {
+        let now = self.shared.now();
+        let mut state = self.state();
+        let effect = state.breaker.step(&self.shared.settings.breaker, event, now);
+        let regarding = Regarding::Profile(self.profile);
+        let what = match effect {
+            Some(breaker::Effect::Opened(reason)) => Some(What::BreakerOpened(reason)),
+            Some(breaker::Effect::Closed) => Some(What::BreakerClosed),
+            None => None,
+        };
+        if let Some(what) = what {
+            tracing::warn!(profile = %self.profile, what = %what, "the breaker changed");
+            state.facts.push_back(Fact { regarding, what, at: now });
+            state.unsaved = true;
+        }
+        drop(state);
+        self.changed.notify_one();
+    }
+
+    /// Writes what changed and sends canaries, until the lane belongs to somebody else.
+    pub async fn run(self: Arc<Self>) {
+        loop {
+            match self.keep().await {
+                Ok(()) => {}
+                Err(store::Error::Fenced) => return,
+                Err(error) => tracing::warn!(profile = %self.profile, %error, "a lane could not be kept"),
+            }
+            let now = self.shared.now();
+            let canary = self.state().breaker.canary_at(&self.shared.settings.breaker, now);
+            if canary.is_some_and(|at| at <= now) {
+                self.poke_one();
+            }
+            // Whoever is poked may be busy: it is asked again, or another one, a second later.
+            let wait = canary.map_or(std::time::Duration::from_mins(1), |at| at.since(now));
+            tokio::select! {
+                () = self.changed.notified() => {}
+                () = tokio::time::sleep(wait.max(std::time::Duration::from_secs(1))) => {}
+            }
+        }
+    }
+
+    async fn keep(&self) -> store::Result<()> {
+        let (kept, facts) = {
+            let mut state = self.state();
+            if !std::mem::take(&mut state.unsaved) {
+                return Ok(());
+            }
+            let kept = store::holder::Lane {
+                breaker: state.breaker.to_string(),
+                open: state.breaker.open(),
+                throttle: self.gate.view().state.to_string(),
+            };
+            (kept, state.facts.iter().copied().collect::<Vec<_>>())
+        };
+        let written = self.shared.store.keep_lane(self.profile, self.number, self.epoch, &kept, &facts).await;
+        let mut state = self.state();
+        match &written {
+            Ok(()) => drop(state.facts.drain(..facts.len())),
+            Err(_) => state.unsaved = true,
+        }
+        written
+    }
+
+    /// One of those that wait, another one each time.
+    fn poke_one(&self) {
+        let next = {
+            let mut state = self.state();
+            let after = state.last_poked.and_then(|last| {
+                let later = (std::ops::Bound::Excluded(last), std::ops::Bound::Unbounded);
+                state.held.range(later).next().copied()
+            });
+            let next = after.or_else(|| state.held.first().copied());
+            state.last_poked = next;
+            next
+        };
+        if let Some(mailbox) = next {
+            (self.poke)(mailbox);
+        }
+    }
+
+    fn state(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// Keeps what a probe learnt of the server's sending.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn keep_capabilities(&self, capabilities: &Capabilities) -> store::Result<()> {
+        self.shared.store.keep_capabilities(self.profile, self.epoch, capabilities).await
+    }
+}
+
+fn current(
+    settings: &Settings,
+    shared: &Shared,
+    profile: Profile,
+    password: Option<&SecretString>,
+    gate: &Gate,
+) -> Current {
+    let client = |url: &Option<String>| {
+        let missing = |reason, detail: &str| Failure::new(reason, Execution::Not, detail);
+        let url =
+            url.clone().ok_or_else(|| missing(Reason::ProfileLocationMissing, "the profile has no URL"))?;
+        let password = password
+            .cloned()
+            .ok_or_else(|| missing(Reason::ProfileAuthRejected, "the profile has no password"))?;
+        let config = Config {
+            url,
+            user: profile.user.clone(),
+            password,
+            ca_pem: profile.ca_pem.clone(),
+            impersonate: true,
+            request_deadline: settings.request_deadline(&profile),
+            connect_timeout: settings.connect_timeout,
+            largest_content: settings.portions.largest,
+            allow_plain_http: settings.allow_plain_http,
+            clock: shared.clocks.now,
+        };
+        Client::new(config, gate.clone())
+    };
+    let incoming = client(&profile.incoming_url);
+    let outgoing = if profile.outgoing_url == profile.incoming_url {
+        incoming.clone()
+    } else {
+        client(&profile.outgoing_url)
+    };
+    let rules = settings.mailbox_rules(&profile);
+    let outbox = outbox::Rules { request_deadline: settings.request_deadline(&profile), ..settings.outbox };
+    Current { profile, rules, outbox, incoming, outgoing }
+}

@@ -1,0 +1,571 @@
+//! The actor of one mailbox: it tells its machine what happened, does what the machine says, and keeps what both need.
+//!
+//! It waits for nothing but the next message: what takes time runs in tasks of its own, whose results name their
+//! attempt.
+
+use std::{collections::VecDeque, sync::Arc};
+
+use bytes::Bytes;
+use mailyard_policy::{
+    Reason,
+    alert::Fact,
+    breaker,
+    id::{Attempt, MailboxId},
+    mailbox::{self as machine, Effect, Event, Kept, Note, Outcome, TestEnd, Work},
+    operation::{Health, Kind, NextRun},
+};
+use mailyard_store::{
+    Error as StoreError,
+    holder::{Claimed, Commit, Cycle, Wanted},
+    people::{TestOutcome, TestResult},
+};
+use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
+use tokio::time::Instant;
+
+use crate::{
+    lane::Lane,
+    poll, send,
+    shared::Shared,
+    test::{self, Findings},
+    turn::{Done, Holding, Trouble, Turn, answer_of},
+};
+
+/// Cycles that are remembered.
+const CYCLES: usize = 16;
+/// The wait before something that our own side kept from being written is tried again.
+const OWN_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
+
+/// The actor.
+pub struct MailboxActor;
+
+/// What a mailbox is told.
+pub enum Message {
+    /// Something may be due.
+    Tick,
+    /// What people want of it.
+    Wanted(Box<Wanted>),
+    /// Emails wait to be sent.
+    OutgoingDue,
+    /// The profile's breaker wants it to try the server.
+    Canary,
+    /// A task ended.
+    Ended(Box<Ended>),
+    /// What was to be written is written.
+    Settled(Box<Settled>),
+    /// Tells everything about itself.
+    Explain(RpcReplyPort<Explained>),
+    /// Finishes what is under way and stops.
+    Stop,
+}
+
+/// What a task came to.
+pub struct Ended {
+    attempt: Attempt,
+    result: TaskResult,
+    cycle: Option<Cycle>,
+    holding: Option<Holding>,
+}
+
+enum TaskResult {
+    Turn(Outcome),
+    Test([Option<machine::Tested>; 3]),
+    Fenced,
+}
+
+/// What a writing came to.
+pub struct Settled {
+    attempt: Attempt,
+    /// `None`: somebody else holds the mailbox now.
+    holding: Option<Holding>,
+}
+
+/// Everything about a mailbox that its holder knows.
+#[derive(Clone, Debug)]
+pub struct Explained {
+    /// What is kept.
+    pub kept: Kept,
+    /// The next run of each operation, and why then.
+    pub next_runs: [Option<NextRun>; 3],
+    /// What it is at.
+    pub work: Option<Work>,
+    /// The last cycles, oldest first.
+    pub cycles: Vec<Cycle>,
+}
+
+/// What a mailbox begins with.
+pub struct Arguments {
+    /// What all mailboxes share.
+    pub shared: Arc<Shared>,
+    /// Its lane.
+    pub lane: Arc<Lane>,
+    /// Which mailbox, as it was claimed.
+    pub claimed: Claimed,
+}
+
+/// What the actor keeps.
+pub struct State {
+    shared: Arc<Shared>,
+    lane: Arc<Lane>,
+    id: MailboxId,
+    machine: machine::Mailbox,
+    wanted: Arc<Wanted>,
+    /// With the task, while one runs.
+    holding: Option<Holding>,
+    /// What was held last, to ask the store by.
+    last_fence: mailyard_store::holder::Fence,
+    cycles: VecDeque<Cycle>,
+    /// The cycle that ended last and is worth keeping.
+    unsaved_cycle: Option<Cycle>,
+    counted: bool,
+    stopping: bool,
+}
+
+impl Actor for MailboxActor {
+    type Msg = Message;
+    type State = State;
+    type Arguments = Arguments;
+
+    async fn pre_start(
+        &self,
+        myself: ActorRef<Message>,
+        arguments: Arguments,
+    ) -> Result<State, ActorProcessingErr> {
+        let Arguments { shared, lane, claimed } = arguments;
+        let id = claimed.fence.mailbox;
+        let rules = lane.current().rules;
+        let machine = machine::Mailbox::claimed(id, claimed.kept, &rules, shared.now());
+        let mut state = State {
+            shared,
+            lane,
+            id,
+            machine,
+            wanted: Arc::new(claimed.wanted),
+            last_fence: claimed.fence,
+            holding: Some(Holding {
+                fence: claimed.fence,
+                cursor: claimed.cursor,
+                start: claimed.start,
+                has_inbound: claimed.has_inbound,
+            }),
+            cycles: VecDeque::new(),
+            unsaved_cycle: None,
+            counted: false,
+            stopping: false,
+        };
+        let event = Event::Wanted(state.wish());
+        state.step(&myself, event);
+        Ok(state)
+    }
+
+    async fn handle(
+        &self,
+        myself: ActorRef<Message>,
+        message: Message,
+        state: &mut State,
+    ) -> Result<(), ActorProcessingErr> {
+        match message {
+            Message::Tick => state.step(&myself, Event::Tick),
+            Message::OutgoingDue => state.step(&myself, Event::OutgoingDue),
+            Message::Canary => state.step(&myself, Event::Canary),
+            Message::Wanted(wanted) => {
+                state.wanted = Arc::new(*wanted);
+                let event = Event::Wanted(state.wish());
+                state.step(&myself, event);
+            }
+            Message::Ended(ended) => state.ended(&myself, *ended),
+            Message::Settled(settled) => state.settled(&myself, *settled),
+            Message::Explain(reply) => {
+                // Who asked may have gone away.
+                let _gone = reply.send(state.explain());
+            }
+            Message::Stop => {
+                state.stopping = true;
+                if state.holding.is_some() {
+                    myself.stop(None);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    async fn post_stop(&self, _: ActorRef<Message>, state: &mut State) -> Result<(), ActorProcessingErr> {
+        state.shared.scheduler.set(state.id, None);
+        state.count(false);
+        Ok(())
+    }
+}
+
+impl State {
+    fn wish(&self) -> machine::Wanted {
+        let Wanted { revision, address, profile, methods, approved, test, polls, .. } = &*self.wanted;
+        let subject =
+            format!("{} {}", profile.map_or_else(String::new, |id| id.to_string()), address.to_lowercase());
+        machine::Wanted {
+            revision: *revision,
+            // Zero means that nothing was applied yet.
+            subject: mailyard_policy::id::hash(subject.as_bytes()).max(1),
+            methods: *methods,
+            approved: *approved,
+            test: *test,
+            polls: *polls,
+        }
+    }
+
+    fn step(&mut self, myself: &ActorRef<Message>, event: Event) {
+        let rules = self.lane.current().rules;
+        let now = self.shared.now();
+        match self.machine.step(&rules, event, now) {
+            Some(Effect::Run { attempt, work }) => self.run(myself, attempt, work),
+            Some(Effect::Settle { attempt, notes, test, forget_cursor }) => {
+                self.settle(myself, attempt, &notes, test, forget_cursor);
+            }
+            None => {}
+        }
+        let wake = if self.stopping { None } else { self.machine.wake_at() };
+        self.shared.scheduler.set(self.id, wake);
+        self.count(self.machine.kept().health() != Health::NotEligible);
+    }
+
+    fn count(&mut self, counts: bool) {
+        if self.counted != counts {
+            self.counted = counts;
+            self.lane.count(counts);
+        }
+    }
+
+    fn run(&mut self, myself: &ActorRef<Message>, attempt: Attempt, work: Work) {
+        let task = Task {
+            shared: self.shared.clone(),
+            lane: self.lane.clone(),
+            mailbox: self.id,
+            wanted: self.wanted.clone(),
+            holding: self.holding.take(),
+            fence: self.last_fence,
+            attempt,
+            work,
+        };
+        let myself = myself.clone();
+        tokio::spawn(async move {
+            let fence = task.fence;
+            let running = tokio::spawn(task.run());
+            let ended = running.await.unwrap_or_else(|error| {
+                tracing::error!(mailbox = %fence.mailbox, %error, "a task of a mailbox came to an unforeseen end");
+                Ended { attempt, result: TaskResult::Turn(Outcome::OursFailed), cycle: None, holding: None }
+            });
+            // The mailbox may have been stopped meanwhile: what was written is written.
+            let _stopped = myself.cast(Message::Ended(Box::new(ended)));
+        });
+    }
+
+    fn ended(&mut self, myself: &ActorRef<Message>, ended: Ended) {
+        let Ended { attempt, result, cycle, holding } = ended;
+        if let Some(holding) = holding {
+            self.last_fence = holding.fence;
+            self.holding = Some(holding);
+        }
+        if let Some(cycle) = cycle {
+            if self.cycles.len() == CYCLES {
+                self.cycles.pop_front();
+            }
+            let keep = cycle.items > 0 || cycle.reason.is_some();
+            self.unsaved_cycle = keep.then(|| cycle.clone());
+            self.cycles.push_back(cycle);
+        }
+        match result {
+            TaskResult::Fenced => {
+                tracing::info!(mailbox = %self.id, "somebody else holds the mailbox now");
+                myself.stop(None);
+            }
+            TaskResult::Turn(outcome) => self.step(myself, Event::Ended(attempt, outcome)),
+            TaskResult::Test(tested) => self.step(myself, Event::TestEnded(attempt, tested)),
+        }
+        if self.stopping && self.machine.work().is_none() && self.holding.is_some() {
+            myself.stop(None);
+        }
+    }
+
+    fn settle(
+        &mut self,
+        myself: &ActorRef<Message>,
+        attempt: Attempt,
+        notes: &[Note],
+        test: Option<TestEnd>,
+        forget_cursor: bool,
+    ) {
+        let now = self.shared.now();
+        let writing = Writing {
+            shared: self.shared.clone(),
+            holding: self.holding.take(),
+            fence: self.last_fence,
+            kept: *self.machine.kept(),
+            facts: notes.iter().map(|note| Fact::of_mailbox(self.id, *note, now)).collect(),
+            test,
+            cycle: self.unsaved_cycle.take(),
+            forget_cursor,
+        };
+        let myself = myself.clone();
+        tokio::spawn(async move {
+            let holding = writing.run().await;
+            let _stopped = myself.cast(Message::Settled(Box::new(Settled { attempt, holding })));
+        });
+    }
+
+    fn settled(&mut self, myself: &ActorRef<Message>, settled: Settled) {
+        let Some(holding) = settled.holding else {
+            tracing::info!(mailbox = %self.id, "somebody else holds the mailbox now");
+            return myself.stop(None);
+        };
+        self.last_fence = holding.fence;
+        self.holding = Some(holding);
+        if self.stopping {
+            return myself.stop(None);
+        }
+        self.step(myself, Event::Settled(settled.attempt));
+    }
+
+    fn explain(&self) -> Explained {
+        Explained {
+            kept: *self.machine.kept(),
+            next_runs: self.machine.next_runs(),
+            work: self.machine.work(),
+            cycles: self.cycles.iter().cloned().collect(),
+        }
+    }
+}
+
+/// A turn or a test, run beside the actor.
+struct Task {
+    shared: Arc<Shared>,
+    lane: Arc<Lane>,
+    mailbox: MailboxId,
+    wanted: Arc<Wanted>,
+    holding: Option<Holding>,
+    fence: mailyard_store::holder::Fence,
+    attempt: Attempt,
+    work: Work,
+}
+
+impl Task {
+    async fn run(self) -> Ended {
+        let attempt = self.attempt;
+        let nothing = |result, holding| Ended { attempt, result, cycle: None, holding };
+        if !self.shared.allows_reads() {
+            return nothing(TaskResult::Turn(Outcome::OursFailed), self.holding);
+        }
+        let holding = match self.holding {
+            Some(holding) => holding,
+            None => match reload(&self.shared, &self.fence).await {
+                Ok(holding) => holding,
+                Err(StoreError::Fenced) => return nothing(TaskResult::Fenced, None),
+                Err(_) => return nothing(TaskResult::Turn(Outcome::OursFailed), None),
+            },
+        };
+        if matches!(self.work, Work::Test(_)) {
+            // A person waits for it.
+            self.lane.ask();
+        }
+        let Ok(ticket) = self.lane.admit(self.mailbox) else {
+            return nothing(TaskResult::Turn(Outcome::Held), Some(holding));
+        };
+        let mut turn = Turn {
+            current: self.lane.current(),
+            shared: self.shared.clone(),
+            mailbox: self.mailbox,
+            wanted: self.wanted,
+            holding,
+            begun: Instant::now(),
+        };
+        let start = self.shared.now();
+        let worked = {
+            let work = work(&mut turn, &self.lane, self.work);
+            let deadline = self.shared.settings.cycle_deadline;
+            tokio::select! {
+                worked = tokio::time::timeout(deadline, work) => worked.unwrap_or_else(|_| {
+                    Worked { result: Err(cycle_deadline()), tested: None, answer: None, spoiled: true }
+                }),
+                () = self.shared.lease_ended() => {
+                    Worked { result: Err(Trouble::Lease), tested: None, answer: None, spoiled: true }
+                }
+            }
+        };
+        self.lane.report(ticket, worked.answer);
+        worked.ended(attempt, self.work, start, turn)
+    }
+}
+
+fn cycle_deadline() -> Trouble {
+    mailyard_exchange::Failure::new(
+        Reason::MailboxCycleDeadline,
+        mailyard_policy::outbox::Execution::Maybe,
+        "the turn took longer than the deployment allows",
+    )
+    .into()
+}
+
+struct Worked {
+    result: Result<Done, Trouble>,
+    tested: Option<[Option<machine::Tested>; 3]>,
+    answer: Option<breaker::Answer>,
+    /// It was dropped in the middle: what it held may not be what is stored.
+    spoiled: bool,
+}
+
+async fn work(turn: &mut Turn, lane: &Lane, work: Work) -> Worked {
+    let result = match work {
+        Work::Incoming => poll::poll(turn).await,
+        Work::Outgoing { check } => send::send(turn, check).await,
+        Work::Test(kinds) => {
+            return match test::test(turn, kinds).await {
+                Ok(findings) => tested(lane, findings).await,
+                Err(trouble) => {
+                    Worked { answer: trouble.answer(), result: Err(trouble), tested: None, spoiled: false }
+                }
+            };
+        }
+    };
+    let answer = match &result {
+        Ok(_) => Some(breaker::Answer::Answered),
+        Err(trouble) => trouble.answer(),
+    };
+    Worked { result, tested: None, answer, spoiled: false }
+}
+
+async fn tested(lane: &Lane, findings: Findings) -> Worked {
+    if let Some(capabilities) = &findings.capabilities
+        && let Err(error) = lane.keep_capabilities(capabilities).await
+    {
+        // They are asked again with the next test.
+        tracing::warn!(%error, "what was learnt of the server could not be kept");
+    }
+    let answer =
+        findings.failure.as_ref().map_or(breaker::Answer::Answered, |failure| answer_of(failure.reason));
+    Worked {
+        result: Ok(Done::default()),
+        tested: Some(findings.tested),
+        answer: Some(answer),
+        spoiled: false,
+    }
+}
+
+impl Worked {
+    fn ended(self, attempt: Attempt, work: Work, start: mailyard_policy::Timestamp, turn: Turn) -> Ended {
+        let duration = turn.begun.elapsed();
+        let operation = match work {
+            Work::Outgoing { .. } => Kind::Outgoing,
+            Work::Incoming | Work::Test(_) => Kind::Incoming,
+        };
+        let spoiled = self.spoiled || self.result.as_ref().err().is_some_and(Trouble::spoils_holding);
+        let holding = (!spoiled).then_some(turn.holding);
+        if self.result.as_ref().err().is_some_and(Trouble::is_fenced) {
+            return Ended { attempt, result: TaskResult::Fenced, cycle: None, holding };
+        }
+        if let Some(tested) = self.tested {
+            return Ended { attempt, result: TaskResult::Test(tested), cycle: None, holding };
+        }
+        let (outcome, items) = match &self.result {
+            Ok(Done { items, more: false }) => (Outcome::Completed { items: *items }, *items),
+            Ok(Done { items, more: true }) => (Outcome::More { items: *items }, *items),
+            Err(trouble) => (trouble.outcome(), 0),
+        };
+        let reason = match outcome {
+            Outcome::Failed { reason, .. } => Some(reason),
+            Outcome::Completed { .. } | Outcome::More { .. } | Outcome::Held | Outcome::OursFailed => None,
+        };
+        let known = !matches!(outcome, Outcome::OursFailed | Outcome::Held);
+        let cycle = known.then(|| Cycle { operation, start, duration, items, outcome: word(reason), reason });
+        Ended { attempt, result: TaskResult::Turn(outcome), cycle, holding }
+    }
+}
+
+/// The word that stands for the end of a cycle.
+fn word(reason: Option<Reason>) -> &'static str {
+    use mailyard_policy::Nature;
+    match reason {
+        None => "success",
+        Some(reason) if reason.is_server_fault() => "server_fault",
+        Some(reason) => match reason.nature() {
+            Nature::Throttled => "throttled",
+            Nature::Transient => "transient",
+            Nature::Permanent | Nature::Configuration => "permanent",
+        },
+    }
+}
+
+async fn reload(shared: &Shared, fence: &mailyard_store::holder::Fence) -> Result<Holding, StoreError> {
+    let claimed = shared.store.reload(fence).await?;
+    Ok(Holding {
+        fence: claimed.fence,
+        cursor: claimed.cursor,
+        start: claimed.start,
+        has_inbound: claimed.has_inbound,
+    })
+}
+
+/// A writing that is never given up, unless somebody else holds the mailbox.
+struct Writing {
+    shared: Arc<Shared>,
+    holding: Option<Holding>,
+    fence: mailyard_store::holder::Fence,
+    kept: Kept,
+    facts: Vec<Fact>,
+    test: Option<TestEnd>,
+    cycle: Option<Cycle>,
+    forget_cursor: bool,
+}
+
+impl Writing {
+    async fn run(mut self) -> Option<Holding> {
+        loop {
+            match self.once().await {
+                Ok(holding) => return Some(holding),
+                Err(StoreError::Fenced) => {
+                    // The outcome of an earlier attempt may be what fences this one: then what is stored is ours.
+                    match reload(&self.shared, &self.fence).await {
+                        Ok(holding) => self.holding = Some(holding),
+                        Err(StoreError::Fenced) => return None,
+                        Err(_) => {}
+                    }
+                }
+                Err(error) => {
+                    tracing::warn!(mailbox = %self.fence.mailbox, %error, "the state of a mailbox is not written yet");
+                    self.holding = None;
+                    tokio::time::sleep(OWN_WAIT).await;
+                }
+            }
+        }
+    }
+
+    async fn once(&mut self) -> Result<Holding, StoreError> {
+        let mut holding = match self.holding.take() {
+            Some(holding) => holding,
+            None => reload(&self.shared, &self.fence).await?,
+        };
+        let at = self.shared.now();
+        let test = self.test.as_ref().map(|end| {
+            let result = if end.skipped {
+                TestResult::Skipped
+            } else if end.reasons.iter().any(Option::is_some) {
+                TestResult::Failure
+            } else {
+                TestResult::Success
+            };
+            (end.test, TestOutcome { result, reasons: end.reasons, at })
+        });
+        let commit = Commit {
+            kept: Some(self.kept),
+            facts: self.facts.clone(),
+            test,
+            cycle: self.cycle.clone(),
+            forget_cursor: self.forget_cursor,
+            at,
+            ..Commit::default()
+        };
+        let committed = self.shared.store.commit(&holding.fence, commit).await?;
+        holding.fence = committed.fence;
+        if self.forget_cursor {
+            holding.cursor = None::<Bytes>;
+            holding.start = None;
+        }
+        Ok(holding)
+    }
+}

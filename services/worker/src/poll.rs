@@ -1,0 +1,409 @@
+//! One turn of reading an Inbox: a page of changes becomes rows, rows become records (rule 6.5 of the architecture).
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use mailyard_exchange::{
+    ContentSink, Failure, Mailbox,
+    codec::{Change, Entry, Folder, ItemId, ItemKind, Shape, WellKnown},
+    read_head,
+};
+use mailyard_policy::{
+    Reason, Timestamp,
+    alert::{Fact, Regarding, What},
+    id::{OutgoingId, RecordId, UploadId},
+    outbox::Execution,
+    tracking::{self, Head, MessageKey, Portion, Selection},
+};
+use mailyard_store::holder::{Body, Commit, Inbound, InboundState, Item, SeenItem, Tracked};
+use sha2::{Digest, Sha256};
+
+use crate::{
+    shared::Shared,
+    turn::{Done, Trouble, Turn},
+    undeliverable,
+};
+
+/// Changes of one page.
+const PAGE: u16 = 512;
+/// A page with no more new items than this is written together with what becomes of them.
+const AT_ONCE: usize = 10;
+/// Rows of `inbound` that a turn takes up.
+const ROWS: u32 = 256;
+/// Exchange's clock and the delivery of mail differ by less.
+const START_SLACK: std::time::Duration = std::time::Duration::from_mins(2);
+
+/// An item to be fetched.
+#[derive(Clone, Debug)]
+struct Wanted {
+    id: ItemId,
+    attempts: u32,
+    /// Bytes, if they are known already.
+    size: Option<u64>,
+}
+
+/// Reads the Inbox on: what was left of the last turn, then one page of what is new.
+///
+/// # Errors
+/// [`Trouble`]; everything that is written is whole, and the next turn goes on from there.
+pub async fn poll(turn: &mut Turn) -> Result<Done, Trouble> {
+    let mailbox = turn.incoming()?;
+    let mut before = Done::default();
+    if turn.holding.has_inbound {
+        before = drain(turn, &mailbox).await?;
+        if before.more {
+            return Ok(before);
+        }
+    }
+    let page = match sync(turn, &mailbox).await {
+        Err(Trouble::Exchange(failure)) if failure.reason == Reason::MailboxSyncStateInvalid => {
+            // The server forgot where we were: the folder is told anew, and what is known already is known.
+            tracing::warn!(mailbox = %turn.mailbox, "the server does not know the position in the Inbox any more");
+            turn.commit(Commit { forget_cursor: true, ..Commit::default() }).await?;
+            turn.holding.cursor = None;
+            sync(turn, &mailbox).await?
+        }
+        other => other?,
+    };
+    let done = take_page(turn, &mailbox, page.changes, page.cursor.into()).await?;
+    move_failed(turn, &mailbox).await?;
+    Ok(Done { items: before.items + done.items, more: done.more || !page.last })
+}
+
+async fn sync(turn: &mut Turn, mailbox: &Mailbox) -> Result<mailyard_exchange::codec::SyncPage, Trouble> {
+    let inbox = Folder::WellKnown(WellKnown::Inbox);
+    let cursor = turn.holding.cursor.clone();
+    let answer = mailbox.sync_items(&inbox, cursor.as_deref(), PAGE, Shape::Known).await?;
+    if turn.holding.start.is_none() {
+        turn.holding.start = Some(start(turn, answer.date));
+    }
+    Ok(answer.value)
+}
+
+/// The later of the dates that people set; else when the mailbox was made, by Exchange's clock (rule 6.8).
+fn start(turn: &Turn, server: Option<Timestamp>) -> Timestamp {
+    let wished = turn.current.profile.process_email_from.max(turn.wanted.process_email_from);
+    wished.unwrap_or_else(|| {
+        let (made, now) = (turn.wanted.create_time, turn.shared.now());
+        let made = match server {
+            Some(server) if server > now => made + server.since(now),
+            Some(server) => made - now.since(server),
+            None => made,
+        };
+        made - START_SLACK
+    })
+}
+
+async fn take_page(
+    turn: &mut Turn,
+    mailbox: &Mailbox,
+    changes: Vec<Change>,
+    cursor: Bytes,
+) -> Result<Done, Trouble> {
+    let start = turn.holding.start;
+    let nothing_changed = changes.is_empty();
+    let new: Vec<Entry> = changes
+        .into_iter()
+        .filter_map(|change| match change {
+            Change::Create(entry) => Some(entry),
+            Change::Update(_) | Change::Delete(_) | Change::ReadFlag(..) => None,
+        })
+        .filter(|entry| matches!(entry.kind, ItemKind::Message | ItemKind::Meeting | ItemKind::Other))
+        .filter(|entry| start.zip(entry.received).is_none_or(|(start, received)| received >= start))
+        .collect();
+    let known = turn.holding.cursor.as_ref() == Some(&cursor);
+    let first = turn.holding.cursor.is_none();
+    if new.is_empty() && !first && (known || nothing_changed) {
+        // An empty poll writes nothing: the position in memory is as good, and the stored one not wrong.
+        turn.holding.cursor = Some(cursor);
+        return Ok(Done::default());
+    }
+    let seen = new
+        .iter()
+        .map(|entry| SeenItem { item_id: entry.id.id.to_string(), received: entry.received })
+        .collect();
+    let page = Commit { cursor: Some(cursor.clone()), start, seen, ..Commit::default() };
+    let wanted: Vec<Wanted> =
+        new.into_iter().map(|entry| Wanted { id: entry.id, attempts: 0, size: entry.size }).collect();
+    let items = if wanted.len() <= AT_ONCE && wanted.iter().all(|wanted| wanted.size.is_some()) {
+        fetch(turn, mailbox, &wanted, page).await?
+    } else {
+        turn.holding.has_inbound = true;
+        turn.commit(page).await?;
+        turn.holding.cursor = Some(cursor);
+        return drain(turn, mailbox).await;
+    };
+    turn.holding.cursor = Some(cursor);
+    Ok(Done { items, more: false })
+}
+
+/// Takes up rows of `inbound`, each at most once in a turn. More: there are rows that were not taken up.
+async fn drain(turn: &mut Turn, mailbox: &Mailbox) -> Result<Done, Trouble> {
+    let rows = turn.shared.store.inbound(turn.mailbox, ROWS).await?;
+    let mut more = rows.len() == ROWS as usize;
+    let seen: Vec<Inbound> = rows.into_iter().filter(|row| row.state == InboundState::Seen).collect();
+    let mut items = 0;
+    for rows in seen.chunks(AT_ONCE * 4) {
+        if turn.is_long() {
+            more = true;
+            break;
+        }
+        let mut wanted: Vec<Wanted> = rows
+            .iter()
+            .map(|row| Wanted { id: ItemId::new(row.item_id.as_str()), attempts: row.attempts, size: None })
+            .collect();
+        let ids: Vec<ItemId> = wanted.iter().map(|wanted| wanted.id.clone()).collect();
+        let sizes = mailbox.sizes(&ids).await?.value;
+        let mut lost = Vec::new();
+        for (wanted, size) in wanted.iter_mut().zip(sizes) {
+            match size {
+                Ok(info) => wanted.size = Some(info.size.unwrap_or_default()),
+                Err(failure) if failure.is_of_item() => lost.extend(failed(turn, wanted, &failure)),
+                Err(failure) => return Err(failure.into()),
+            }
+        }
+        wanted.retain(|wanted| wanted.size.is_some());
+        let lost = moved_if_wished(turn, mailbox, lost).await;
+        let page = Commit { facts: facts_of(turn, &lost), items: lost, ..Commit::default() };
+        items += fetch(turn, mailbox, &wanted, page).await?;
+    }
+    turn.holding.has_inbound = more || !turn.shared.store.inbound(turn.mailbox, 1).await?.is_empty();
+    Ok(Done { items, more })
+}
+
+/// Carries out the moves whose intents are stored.
+async fn move_failed(turn: &mut Turn, mailbox: &Mailbox) -> Result<(), Trouble> {
+    if !turn.holding.has_inbound {
+        return Ok(());
+    }
+    for row in turn.shared.store.inbound(turn.mailbox, ROWS).await? {
+        if matches!(row.state, InboundState::Moving { .. }) {
+            undeliverable::finish(turn, mailbox, row).await?;
+        }
+    }
+    Ok(())
+}
+
+/// Fetches items in portions; each portion is one commit, the first together with `page`. Returns how many were
+/// tracked.
+async fn fetch(turn: &mut Turn, mailbox: &Mailbox, wanted: &[Wanted], page: Commit) -> Result<u32, Trouble> {
+    let sizes: Vec<u64> = wanted.iter().map(|wanted| wanted.size.unwrap_or_default()).collect();
+    let mut page = Some(page);
+    let mut tracked = 0;
+    for portion in tracking::portions(&turn.shared.settings.portions, &sizes) {
+        let places = match &portion {
+            Portion::Together(places) => places.clone(),
+            Portion::Alone(place) | Portion::TooLarge(place) => vec![*place],
+        };
+        let chosen: Vec<&Wanted> = places.iter().filter_map(|place| wanted.get(*place)).collect();
+        let fetched = match portion {
+            Portion::Together(_) => together(turn, mailbox, &chosen).await,
+            Portion::Alone(_) => alone(turn, mailbox, &chosen).await,
+            Portion::TooLarge(_) => Ok(too_large(turn, &chosen)),
+        };
+        let items = match fetched {
+            Ok(items) => moved_if_wished(turn, mailbox, items).await,
+            Err(trouble) => {
+                // What the page told is kept, whatever became of its contents.
+                if let Some(page) = page.take().filter(|page| page.cursor.is_some()) {
+                    turn.holding.has_inbound = true;
+                    turn.commit(page).await?;
+                }
+                return Err(trouble);
+            }
+        };
+        tracked += items.iter().filter(|item| matches!(item, Item::Track(_))).count() as u32;
+        let mut commit = page.take().unwrap_or_default();
+        commit.facts.extend(facts_of(turn, &items));
+        let moving = items.iter().any(|item| matches!(item, Item::Move { .. }));
+        let again = items.iter().any(|item| matches!(item, Item::Again { .. })) || items.len() < chosen.len();
+        turn.holding.has_inbound |= moving || again;
+        commit.items.extend(items);
+        turn.commit(commit).await?;
+    }
+    if let Some(page) = page {
+        turn.commit(page).await?;
+    }
+    Ok(tracked)
+}
+
+async fn together(turn: &Turn, mailbox: &Mailbox, wanted: &[&Wanted]) -> Result<Vec<Item>, Trouble> {
+    let ids: Vec<ItemId> = wanted.iter().map(|wanted| wanted.id.clone()).collect();
+    let messages = mailbox.get_items(&ids).await?.value;
+    let mut items = Vec::with_capacity(wanted.len());
+    let mut whole = None;
+    for (wanted, message) in wanted.iter().zip(messages) {
+        match message {
+            Ok(message) => {
+                let head = read_head(&message.content);
+                let hash: [u8; 32] = Sha256::digest(&message.content).into();
+                let fetched = Fetched {
+                    received: message.item.received,
+                    change_key: message.item.id.change_key.as_deref().unwrap_or_default().to_owned(),
+                    size: message.content.len() as u64,
+                    hash,
+                    body: Body::Whole(message.content.into()),
+                };
+                items.push(track(turn, &wanted.id, head, fetched).await?);
+            }
+            Err(failure) if failure.is_of_item() => items.extend(failed(turn, wanted, &failure)),
+            Err(failure) => whole = Some(failure),
+        }
+    }
+    match whole {
+        // A failure of the mailbox beside items that came through: they are kept, and the turn fails next time.
+        Some(failure) if items.is_empty() => Err(failure.into()),
+        _ => Ok(items),
+    }
+}
+
+/// What is known of a message beside its head.
+struct Fetched {
+    received: Option<Timestamp>,
+    change_key: String,
+    size: u64,
+    hash: [u8; 32],
+    body: Body,
+}
+
+async fn track(turn: &Turn, id: &ItemId, head: Head, fetched: Fetched) -> Result<Item, Trouble> {
+    let item_id = id.id.to_string();
+    let sending: Option<OutgoingId> = head.operation_id.as_deref().and_then(|text| text.parse().ok());
+    let own_test = match sending {
+        Some(id) => !turn.shared.store.known_tests(&[id]).await?.is_empty(),
+        None => false,
+    };
+    let start = turn.holding.start.unwrap_or(Timestamp::EPOCH);
+    if tracking::select(start, fetched.received, own_test) != Selection::Track {
+        return Ok(Item::Drop { item_id });
+    }
+    let usable = head.message_id.as_deref().and_then(MessageKey::of_message_id);
+    let key =
+        usable.unwrap_or_else(|| MessageKey::of_content(turn.mailbox, &head, fetched.size, &fetched.hash));
+    Ok(Item::Track(Box::new(Tracked {
+        record: RecordId::new(turn.shared.new_id()),
+        item_id,
+        change_key: fetched.change_key,
+        received: fetched.received.unwrap_or_else(|| turn.shared.now()),
+        key,
+        head,
+        size: fetched.size,
+        body: fetched.body,
+        sending,
+    })))
+}
+
+/// Chunks of a large content, written while they arrive.
+struct Chunks {
+    shared: Arc<Shared>,
+    upload: UploadId,
+    number: u32,
+    size: u64,
+    hash: Sha256,
+    head: Vec<u8>,
+    trouble: Option<mailyard_store::Error>,
+}
+
+impl ContentSink for Chunks {
+    async fn take(&mut self, piece: Vec<u8>) -> Result<(), Failure> {
+        self.hash.update(&piece);
+        self.size += piece.len() as u64;
+        if self.head.len() < mailyard_exchange::LONGEST_HEAD {
+            let room = mailyard_exchange::LONGEST_HEAD - self.head.len();
+            self.head.extend_from_slice(piece.get(..room.min(piece.len())).unwrap_or_default());
+        }
+        let written =
+            self.shared.store.upload(self.upload, self.number, piece.into(), self.shared.now()).await;
+        self.number += 1;
+        written.map_err(|error| {
+            self.trouble = Some(error);
+            Failure::new(
+                Reason::StoreUnavailable,
+                Execution::Not,
+                "a piece of a large content could not be kept",
+            )
+        })
+    }
+}
+
+/// A large content is streamed into chunks; only its head is looked at.
+async fn alone(turn: &Turn, mailbox: &Mailbox, wanted: &[&Wanted]) -> Result<Vec<Item>, Trouble> {
+    let Some(wanted) = wanted.first() else { return Ok(Vec::new()) };
+    let mut chunks = Chunks {
+        shared: turn.shared.clone(),
+        upload: UploadId::new(turn.shared.new_id()),
+        number: 0,
+        size: 0,
+        hash: Sha256::new(),
+        head: Vec::new(),
+        trouble: None,
+    };
+    let streamed = mailbox.fetch_large(&wanted.id, &mut chunks).await;
+    if let Some(error) = chunks.trouble {
+        return Err(error.into());
+    }
+    match streamed {
+        Ok(answer) => {
+            let hash: [u8; 32] = chunks.hash.finalize().into();
+            let fetched = Fetched {
+                received: answer.value.item.received,
+                change_key: answer.value.item.id.change_key.as_deref().unwrap_or_default().to_owned(),
+                size: chunks.size,
+                hash,
+                body: Body::Uploaded { upload: chunks.upload, hash, size: chunks.size },
+            };
+            Ok(vec![track(turn, &wanted.id, read_head(&chunks.head), fetched).await?])
+        }
+        Err(failure) if failure.is_of_item() => Ok(failed(turn, wanted, &failure).into_iter().collect()),
+        Err(failure) => Err(failure.into()),
+    }
+}
+
+fn too_large(turn: &Turn, wanted: &[&Wanted]) -> Vec<Item> {
+    let failure =
+        Failure::new(Reason::ItemTooLarge, Execution::Not, "the item is larger than the deployment allows");
+    wanted.iter().filter_map(|wanted| failed(turn, wanted, &failure)).collect()
+}
+
+/// What becomes of an item that failed; `None`: it was not attempted, and stays as it is.
+fn failed(turn: &Turn, wanted: &Wanted, failure: &Failure) -> Option<Item> {
+    let (item_id, reason) = (wanted.id.id.to_string(), failure.reason);
+    match reason {
+        Reason::ItemNotFound => Some(Item::Drop { item_id }),
+        Reason::ItemNotAttempted => None,
+        _ if failure.may_pass() && wanted.attempts + 1 < turn.shared.settings.item_attempts => {
+            Some(Item::Again { item_id, reason })
+        }
+        _ => Some(Item::Quarantine { item_id, reason }),
+    }
+}
+
+/// What failed for good is to be moved, if the profile says so and its search key can be read; else it stays in place.
+async fn moved_if_wished(turn: &Turn, mailbox: &Mailbox, items: Vec<Item>) -> Vec<Item> {
+    if !turn.current.profile.move_failed {
+        return items;
+    }
+    let mut moved = Vec::with_capacity(items.len());
+    for item in items {
+        let Item::Quarantine { item_id, reason } = item else {
+            moved.push(item);
+            continue;
+        };
+        let known = mailbox.get_item(&ItemId::new(item_id.as_str())).await;
+        let search_key = known.ok().and_then(|answer| answer.value.search_key);
+        moved.push(match search_key {
+            Some(key) => Item::Move { item_id, reason, search_key: Bytes::from(key) },
+            None => Item::Quarantine { item_id, reason },
+        });
+    }
+    moved
+}
+
+fn facts_of(turn: &Turn, items: &[Item]) -> Vec<Fact> {
+    let (regarding, at) = (Regarding::Mailbox(turn.mailbox), turn.shared.now());
+    let reasons = items.iter().filter_map(|item| match item {
+        Item::Quarantine { reason, .. } | Item::Move { reason, .. } => Some(*reason),
+        Item::Track(_) | Item::Drop { .. } | Item::Again { .. } | Item::Moved { .. } => None,
+    });
+    reasons.map(|reason| Fact { regarding, what: What::Quarantined(reason), at }).collect()
+}

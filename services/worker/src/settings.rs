@@ -1,0 +1,60 @@
+//! The deployment's numbers as the worker's tasks read them.
+
+use std::time::Duration;
+
+use mailyard_policy::{breaker, mailbox, outbox, tracking::Portions};
+use mailyard_store::people::Profile;
+
+/// Numbers of the deployment.
+#[derive(Clone, Copy, Debug)]
+pub struct Settings {
+    /// Periods, retries and tests of mailboxes; the profile's own numbers are put in.
+    pub sync: mailbox::Rules,
+    /// Sending.
+    pub outbox: outbox::Rules,
+    /// How contents are fetched.
+    pub portions: Portions,
+    /// When the breaker of a profile opens and closes.
+    pub breaker: breaker::Rules,
+    /// One request is given up after this; a profile may only shorten it.
+    pub request_deadline: Duration,
+    /// A connection is given up after this.
+    pub connect_timeout: Duration,
+    /// A turn that takes longer is given up.
+    pub cycle_deadline: Duration,
+    /// A turn that has taken so long lets others go first.
+    pub turn: Duration,
+    /// The failed attempt after which an item is put into quarantine.
+    pub item_attempts: u32,
+    /// URLs that begin with http: are allowed.
+    pub allow_plain_http: bool,
+}
+
+impl Default for Settings {
+    fn default() -> Self {
+        Self {
+            sync: mailbox::Rules::default(),
+            outbox: outbox::Rules::default(),
+            portions: Portions::default(),
+            breaker: breaker::Rules::default(),
+            request_deadline: Duration::from_secs(20),
+            connect_timeout: Duration::from_secs(10),
+            cycle_deadline: Duration::from_mins(10),
+            turn: Duration::from_secs(5),
+            item_attempts: 5,
+            allow_plain_http: false,
+        }
+    }
+}
+
+impl Settings {
+    /// The rules of the mailboxes of a profile.
+    pub fn mailbox_rules(&self, profile: &Profile) -> mailbox::Rules {
+        mailbox::Rules { minimum_interval: profile.minimum_interval, idle_max: profile.idle_max, ..self.sync }
+    }
+
+    /// The deadline of one request to a profile's server.
+    pub fn request_deadline(&self, profile: &Profile) -> Duration {
+        profile.request_deadline.map_or(self.request_deadline, |own| own.min(self.request_deadline))
+    }
+}

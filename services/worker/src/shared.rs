@@ -1,0 +1,108 @@
+//! What all mailboxes of a worker's process share.
+
+use std::{
+    sync::{Arc, Mutex, PoisonError},
+    time::Duration,
+};
+
+use mailyard_policy::{
+    BootTime, Timestamp,
+    lease::{self, Lease},
+};
+use mailyard_store::Store;
+use tokio::sync::watch;
+
+use crate::{scheduler::Scheduler, settings::Settings};
+
+/// The clocks of the process.
+#[derive(Clone, Copy)]
+pub struct Clocks {
+    /// The wall clock, UTC.
+    pub now: fn() -> Timestamp,
+    /// The clock that goes on while the host sleeps.
+    pub boot: fn() -> BootTime,
+}
+
+/// What all mailboxes of a worker's process share.
+pub struct Shared {
+    /// What is kept.
+    pub store: Arc<dyn Store>,
+    /// Who is due when.
+    pub scheduler: Scheduler,
+    /// The deployment's numbers.
+    pub settings: Settings,
+    /// The clocks.
+    pub clocks: Clocks,
+    /// The numbers of leases.
+    pub lease_rules: lease::Rules,
+    lease: Mutex<Lease>,
+    renewed: watch::Sender<()>,
+}
+
+impl Shared {
+    /// Without a lease: nothing runs yet.
+    pub fn new(store: Arc<dyn Store>, settings: Settings, clocks: Clocks, lease_rules: lease::Rules) -> Self {
+        Self {
+            store,
+            scheduler: Scheduler::default(),
+            settings,
+            clocks,
+            lease_rules,
+            lease: Mutex::default(),
+            renewed: watch::Sender::new(()),
+        }
+    }
+
+    /// The wall clock.
+    pub fn now(&self) -> Timestamp {
+        (self.clocks.now)()
+    }
+
+    /// A number that nobody else makes: the moment in front, chance behind it (ULID).
+    pub fn new_id(&self) -> u128 {
+        let mut chance = [0; 10];
+        // Without chance of the operating system nothing on this host is safe any more; the moment alone must do.
+        let _unlikely = getrandom::fill(&mut chance);
+        let mut bytes = [0; 16];
+        bytes[6..].copy_from_slice(&chance);
+        (self.now().as_millis().max(0) as u128) << 80 | u128::from_be_bytes(bytes)
+    }
+
+    /// What happened to the lease.
+    pub fn lease_event(&self, event: lease::Event) {
+        {
+            let mut lease = self.lease.lock().unwrap_or_else(PoisonError::into_inner);
+            *lease = lease.step(&self.lease_rules, event);
+        }
+        self.renewed.send_replace(());
+    }
+
+    /// The lease as it stands.
+    pub fn lease(&self) -> Lease {
+        *self.lease.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    /// True if something with an effect at Exchange may be begun.
+    pub fn allows_effect(&self) -> bool {
+        self.lease().allows_effect(&self.lease_rules, (self.clocks.boot)())
+    }
+
+    /// True if something that may be dropped may be begun.
+    pub fn allows_reads(&self) -> bool {
+        self.lease().reads_until((self.clocks.boot)()).is_some()
+    }
+
+    /// Comes back once nothing may run any more; renewals put it off.
+    pub async fn lease_ended(&self) {
+        let mut renewed = self.renewed.subscribe();
+        loop {
+            let now = (self.clocks.boot)();
+            let Some(until) = self.lease().reads_until(now) else { return };
+            let left = until.since(now).max(Duration::from_millis(1));
+            tokio::select! {
+                () = tokio::time::sleep(left) => {}
+                _ = renewed.changed() => {}
+            }
+        }
+    }
+}
