@@ -1,1 +1,5 @@
-//! What every process needs: configuration, telemetry, health, shutdown.
+//! What every process of Mailyard needs: configuration, clocks, the data directory, telemetry, shutdown.
+
+pub mod clock;
+pub mod data_dir;
+pub mod identity;
