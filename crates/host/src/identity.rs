@@ -40,7 +40,7 @@ impl std::fmt::Debug for Identity {
     }
 }
 
-fn damaged(path: &Path, detail: impl ToString) -> Error {
+fn damaged(path: &Path, detail: impl std::fmt::Display) -> Error {
     Error::Damaged { path: path.to_owned(), detail: detail.to_string() }
 }
 

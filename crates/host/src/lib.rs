@@ -1,5 +1,6 @@
 //! What every process of Mailyard needs: configuration, clocks, the data directory, telemetry, shutdown.
 
 pub mod clock;
+pub mod config;
 pub mod data_dir;
 pub mod identity;
