@@ -72,6 +72,10 @@ pub enum WorkerState {
     Dead,
 }
 
+words! {
+    WorkerState: Live = "live", Draining = "draining", Dead = "dead";
+}
+
 /// Proof that no other process can hold anything of this store: the caller holds the exclusive lock of the data
 /// directory (embedded mode).
 #[derive(Clone, Copy, Debug)]
@@ -83,7 +87,12 @@ pub trait Fleet: Send + Sync {
     /// Stands for leader. `None`: somebody else leads and its lease has not ended.
     /// With the proof that nobody else can be there, leads at once and, in the same transaction, declares all older
     /// incarnations dead and frees their shards.
-    async fn elect(&self, holder: &str, lease: Duration, proof: Option<SoleHolder>) -> Result<Option<Leadership>>;
+    async fn elect(
+        &self,
+        holder: &str,
+        lease: Duration,
+        proof: Option<SoleHolder>,
+    ) -> Result<Option<Leadership>>;
 
     /// Leads on for `lease` from now. [`crate::Error::Fenced`]: step down at once.
     async fn renew_leadership(&self, lead: &Leadership, lease: Duration) -> Result<()>;

@@ -318,7 +318,12 @@ pub trait Holder: Send + Sync {
 
     /// Mailboxes that this process has claimed, whose outgoing operation is enabled or retrying, with an email whose
     /// sending is due at `now`.
-    async fn due_outgoing(&self, incarnation: Incarnation, now: Timestamp, limit: u32) -> Result<Vec<MailboxId>>;
+    async fn due_outgoing(
+        &self,
+        incarnation: Incarnation,
+        now: Timestamp,
+        limit: u32,
+    ) -> Result<Vec<MailboxId>>;
 
     /// Emails of a mailbox that are due at `now`, oldest first.
     async fn outgoing(&self, mailbox: MailboxId, now: Timestamp, limit: u32) -> Result<Vec<Outgoing>>;
@@ -327,8 +332,20 @@ pub trait Holder: Send + Sync {
     async fn lane(&self, profile: ProfileId, lane: u16) -> Result<Option<Lane>>;
 
     /// Keeps the state of a profile's lane, with facts, if no later grant has written it.
-    async fn keep_lane(&self, profile: ProfileId, lane: u16, epoch: Epoch, kept: &Lane, facts: &[Fact]) -> Result<()>;
+    async fn keep_lane(
+        &self,
+        profile: ProfileId,
+        lane: u16,
+        epoch: Epoch,
+        kept: &Lane,
+        facts: &[Fact],
+    ) -> Result<()>;
 
     /// Keeps what was learnt of a server's sending, if no later grant has written the lane 0 of the profile.
-    async fn keep_capabilities(&self, profile: ProfileId, epoch: Epoch, capabilities: &Capabilities) -> Result<()>;
+    async fn keep_capabilities(
+        &self,
+        profile: ProfileId,
+        epoch: Epoch,
+        capabilities: &Capabilities,
+    ) -> Result<()>;
 }

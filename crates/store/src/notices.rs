@@ -12,7 +12,7 @@ use mailyard_policy::{
 use crate::{
     Result,
     fleet::Leadership,
-    query::{Filter, Page},
+    query::{Filter, Page, Position},
 };
 
 /// A fact that no alert book has taken up yet.
@@ -57,8 +57,16 @@ pub struct Alert {
     pub last_time: Timestamp,
     /// When it ended; `None`: it is open.
     pub resolved_time: Option<Timestamp>,
-    /// What became of its mail: sent, waiting, or the reason why there is none.
+    /// What became of its mail: sent, waiting, or the reason why there is none. In a booking, `None` leaves what is
+    /// stored.
     pub notice: Option<String>,
+}
+
+impl Alert {
+    /// Its key in the list: what [`Page::after`] takes to go on behind it.
+    pub fn page_key(&self) -> String {
+        Position { at: self.first_time, id: self.id.get() }.to_string()
+    }
 }
 
 /// The Aggregator's state of a profile: the ratio machine, in its one-line text form.

@@ -13,7 +13,8 @@ use secrecy::SecretString;
 
 use crate::{
     Result,
-    query::{Filter, Page},
+    holder::Cycle,
+    query::{Filter, Page, fold},
 };
 
 /// Settings of an organization (the seed's "Email settings").
@@ -158,6 +159,13 @@ pub struct Mailbox {
     pub revision: Revision,
 }
 
+impl Mailbox {
+    /// Its key in the list: what [`Page::after`] takes to go on behind it.
+    pub fn page_key(&self) -> String {
+        fold(&self.set.address)
+    }
+}
+
 /// Which mailboxes a call is about.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Selection {
@@ -255,6 +263,13 @@ pub struct HealthCount {
     pub failing: u64,
 }
 
+words! {
+    MailboxKind: User = "user", Queue = "queue", Forward = "forward";
+    Approval: Pending = "pending", Approved = "approved", Rejected = "rejected";
+    TestResult: Success = "success", Failure = "failure", Skipped = "skipped";
+    LongState: Running = "running", Paused = "paused", Done = "done", Canceled = "canceled";
+}
+
 /// What administrators write and read.
 #[async_trait]
 pub trait People: Send + Sync {
@@ -312,6 +327,9 @@ pub trait People: Send + Sync {
         approval: Approval,
         at: Timestamp,
     ) -> Result<u64>;
+
+    /// Cycles of a mailbox that committed something or failed, newest first; the last 16 are kept.
+    async fn cycles(&self, mailbox: MailboxId) -> Result<Vec<Cycle>>;
 
     /// Asks for a poll of mailboxes; returns their ids.
     async fn want_polls(&self, org: &Org, selection: &Selection) -> Result<Vec<MailboxId>>;

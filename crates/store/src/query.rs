@@ -1,6 +1,10 @@
 //! Questions that lists answer: a filter over named fields, and a page.
 
-use mailyard_policy::Timestamp;
+use std::{fmt, str::FromStr};
+
+use mailyard_policy::{Reason, Timestamp};
+
+use crate::{Error, Result};
 
 /// One page of a list that is ordered by a key.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -9,6 +13,45 @@ pub struct Page {
     pub after: Option<String>,
     /// How many rows at the most.
     pub limit: u32,
+}
+
+/// A place in a list that is ordered by time, newest first; equal times by id.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct Position {
+    pub(crate) at: Timestamp,
+    pub(crate) id: u128,
+}
+
+/// Milliseconds, a colon, and the id in 32 hexadecimal digits.
+impl fmt::Display for Position {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{}:{:032x}", self.at.as_millis(), self.id)
+    }
+}
+
+impl FromStr for Position {
+    type Err = Error;
+
+    fn from_str(text: &str) -> Result<Self> {
+        let parsed = text.split_once(':').and_then(|(at, id)| {
+            let at = Timestamp::from_millis(at.parse().ok()?);
+            Some(Self { at, id: u128::from_str_radix(id, 16).ok()? })
+        });
+        parsed.ok_or_else(invalid_position)
+    }
+}
+
+pub(crate) fn invalid_position() -> Error {
+    Error::refused_field(Reason::PageTokenInvalid, "page_token", "it is no place in this list")
+}
+
+/// A text as it is compared where case does not matter: every letter folded by itself, so that a part of a text folds
+/// to a part of the folded text.
+pub fn fold(text: &str) -> String {
+    if text.is_ascii() {
+        return text.to_ascii_lowercase();
+    }
+    text.chars().flat_map(char::to_uppercase).flat_map(char::to_lowercase).collect()
 }
 
 /// A condition over the fields of a list. Which fields a list has, and of what kind, is said by its `FIELDS`.
@@ -89,8 +132,7 @@ pub struct Field {
     pub kind: FieldKind,
 }
 
-const STATES: FieldKind =
-    FieldKind::Word(&["off", "untested", "testing", "enabled", "retrying", "disabled"]);
+const STATES: FieldKind = FieldKind::Word(&["off", "untested", "testing", "enabled", "retrying", "disabled"]);
 
 const fn field(name: &'static str, kind: FieldKind) -> Field {
     Field { name, kind }
@@ -122,7 +164,15 @@ pub const EMAIL_FIELDS: &[Field] = &[
     field(
         "state",
         FieldKind::Word(&[
-            "received", "draft", "pending_send", "sending", "sent", "failed", "canceled", "expired", "needs_person",
+            "received",
+            "draft",
+            "pending_send",
+            "sending",
+            "sent",
+            "failed",
+            "canceled",
+            "expired",
+            "needs_person",
         ]),
     ),
     field("internet_message_id", FieldKind::Text),

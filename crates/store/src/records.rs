@@ -11,7 +11,7 @@ use mailyard_policy::{
 use crate::{
     Result,
     fleet::Leadership,
-    query::{Filter, Page},
+    query::{Filter, Page, Position, fold},
 };
 
 /// Whether an email came in or went out.
@@ -23,6 +23,10 @@ pub enum Direction {
     Outgoing,
 }
 
+words! {
+    Direction: Incoming = "incoming", Outgoing = "outgoing";
+}
+
 /// The state of an email, whatever its direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum EmailState {
@@ -30,6 +34,16 @@ pub enum EmailState {
     Received,
     /// An outgoing one stands in one of these.
     Outgoing(outbox::State),
+}
+
+impl EmailState {
+    /// The word that stands for it in every text form.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Received => "received",
+            Self::Outgoing(state) => state.word(),
+        }
+    }
 }
 
 /// An email as the CRM sees it, without its body.
@@ -73,6 +87,13 @@ pub struct Email {
     pub next_attempt: Option<Timestamp>,
     /// The incoming record that is a copy of this sending, or the sending of which this is a copy.
     pub linked: Option<RecordId>,
+}
+
+impl Email {
+    /// Its key in the list: what [`Page::after`] takes to go on behind it.
+    pub fn page_key(&self) -> String {
+        Position { at: self.create_time, id: self.id.get() }.to_string()
+    }
 }
 
 /// What to send.
@@ -151,6 +172,13 @@ pub struct Quarantined {
     pub seen: Timestamp,
 }
 
+impl Quarantined {
+    /// Its key in the list: what [`Page::after`] takes to go on behind it.
+    pub fn page_key(&self) -> String {
+        format!("{}\n{}", fold(&self.address), self.item_id)
+    }
+}
+
 /// A change of a record, as the change feed tells it.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Event {
@@ -187,13 +215,22 @@ pub trait Records: Send + Sync {
     async fn settle_doubt(&self, id: RecordId, sent: bool, at: Timestamp) -> Result<Email>;
 
     /// Items in quarantine, by mailbox address and item id.
-    async fn quarantined(&self, org: &Org, mailbox: Option<MailboxId>, page: &Page) -> Result<Vec<Quarantined>>;
+    async fn quarantined(
+        &self,
+        org: &Org,
+        mailbox: Option<MailboxId>,
+        page: &Page,
+    ) -> Result<Vec<Quarantined>>;
 
-    /// Lets quarantined items be tried anew; returns how many. Their holder sees them as seen again.
+    /// Lets quarantined items be tried anew; returns how many. They stand in `inbound` as seen again, with no failed
+    /// attempts, and a poll of the mailbox is wanted so that its holder looks there now.
     async fn replay(&self, mailbox: MailboxId, item_ids: &[String]) -> Result<u64>;
 
     /// Gives positions to up to `limit` events that have none yet; returns how many. Written by the leader.
     async fn publish(&self, lead: &Leadership, limit: u32) -> Result<u64>;
+
+    /// What positions are counted in: an id of this database that another one does not have.
+    async fn feed_incarnation(&self) -> Result<u128>;
 
     /// Events of an organization after a position, at most `limit`.
     async fn events(&self, org: &Org, after: u64, limit: u32) -> Result<Vec<Event>>;

@@ -64,7 +64,9 @@ impl MasterKey {
             return Err(unusable("it is not a file".to_owned()));
         }
         if let Some(mode) = open_to_others(&meta) {
-            return Err(unusable(format!("others than its owner may use it (mode {mode:04o}); chmod it to 0600")));
+            return Err(unusable(format!(
+                "others than its owner may use it (mode {mode:04o}); chmod it to 0600"
+            )));
         }
         let mut text = Zeroizing::new(String::with_capacity(4 * KEY));
         (&mut file)
@@ -153,7 +155,8 @@ impl MasterKey {
     fn broken(&self) -> Error {
         Error::Key {
             path: self.path.clone(),
-            detail: "it does not open what is stored: another key was used, or the row was changed".to_owned(),
+            detail: "it does not open what is stored: another key was used, or the row was changed"
+                .to_owned(),
         }
     }
 }
@@ -193,7 +196,8 @@ fn from_hex(text: &str) -> Option<Zeroizing<[u8; KEY]>> {
     }
     for (byte, pair) in key.iter_mut().zip(text.as_bytes().chunks(2)) {
         let digits = pair.iter().map(|digit| char::from(*digit).to_digit(16));
-        *byte = digits.reduce(|high, low| Some(high? << 4 | low?))?.and_then(|value| u8::try_from(value).ok())?;
+        *byte =
+            digits.reduce(|high, low| Some(high? << 4 | low?))?.and_then(|value| u8::try_from(value).ok())?;
     }
     Some(key)
 }

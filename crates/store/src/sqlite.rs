@@ -1,0 +1,194 @@
+//! The embedded backend: one SQLite file, one writer connection, a few readers.
+//!
+//! Writes are short transactions that begin with `BEGIN IMMEDIATE` on the one writer connection. Each is durable when it
+//! returns: the log is synced at every commit.
+
+mod blob;
+mod claim;
+mod commit;
+mod count;
+mod emails;
+mod filter;
+mod fleet;
+mod holder;
+mod lane;
+mod mailbox;
+mod notices;
+mod outgoing;
+mod people;
+mod profile;
+mod records;
+mod rows;
+mod test_run;
+mod track;
+
+use std::{path::Path, time::Duration};
+
+use mailyard_policy::id::{Org, SHARDS};
+use secrecy::{ExposeSecret as _, SecretString};
+use sqlx::{
+    AssertSqlSafe, Row as _, Sqlite, SqlitePool, Transaction,
+    migrate::Migrator,
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+};
+
+use crate::{
+    Error, Result,
+    secret::{Envelope, MasterKey, create_private, random},
+};
+
+static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
+
+/// Marks a file as ours; set by the first migration.
+const APPLICATION_ID: i64 = 0x4d41_5958;
+const READERS: u32 = 4;
+const BUSY: Duration = Duration::from_secs(10);
+/// What the key check envelope holds and is bound to.
+const CHECK: &str = "mailyard key check";
+
+pub(super) type Tx = Transaction<'static, Sqlite>;
+
+/// A store in one SQLite file.
+#[derive(Debug)]
+pub struct SqliteStore {
+    writer: SqlitePool,
+    readers: SqlitePool,
+    key: MasterKey,
+}
+
+impl SqliteStore {
+    /// Opens the database, or makes it (mode 0600), and brings its schema up to date.
+    ///
+    /// [`Error::NewerSchema`] if a newer Mailyard wrote it, [`Error::Key`] if `key` is not the one its secrets stand
+    /// under, [`Error::Corrupt`] if the file is no database or another program's.
+    pub async fn open(path: &Path, key: MasterKey) -> Result<Self> {
+        if !path.exists() {
+            create_private(path).map_err(|error| {
+                Error::Unavailable(format!("{} cannot be made: {error}", path.display()).into())
+            })?;
+        }
+        let options = options(path);
+        let writer = pool(1, options.clone()).await.map_err(|error| explain(path, error))?;
+        check_schema(&writer, path).await?;
+        MIGRATIONS
+            .run(&writer)
+            .await
+            .map_err(|error| Error::Corrupt(format!("{}: the schema: {error}", path.display())))?;
+        let readers = pool(READERS, options.read_only(true)).await?;
+        let store = Self { writer, readers, key };
+        store.begin_life().await?;
+        Ok(store)
+    }
+
+    /// Closes every connection; what was committed is in the file.
+    pub async fn close(&self) {
+        self.readers.close().await;
+        self.writer.close().await;
+    }
+
+    /// Begins a writing transaction. Dropped without [`commit`], it changes nothing.
+    async fn begin(&self) -> Result<Tx> {
+        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
+    }
+
+    /// First rows, and the check of the key.
+    async fn begin_life(&self) -> Result<()> {
+        let mut tx = self.begin().await?;
+        let found =
+            sqlx::query("SELECT key_id, key_wrapped, key_sealed FROM store").fetch_optional(&mut *tx).await?;
+        if let Some(row) = found {
+            let check = Envelope {
+                key_id: row.try_get("key_id")?,
+                wrapped_key: row.try_get("key_wrapped")?,
+                sealed: row.try_get("key_sealed")?,
+            };
+            self.key.open(CHECK, &check).map(|secret| secret.expose_secret().len())?;
+            return commit(tx).await;
+        }
+        let check = self.key.seal(CHECK, &SecretString::from(CHECK))?;
+        sqlx::query(
+            "INSERT INTO store(one, feed_incarnation, key_id, key_wrapped, key_sealed) VALUES (1,?,?,?,?)",
+        )
+        .bind(random::<16>()?.as_slice())
+        .bind(check.key_id)
+        .bind(check.wrapped_key)
+        .bind(check.sealed)
+        .execute(&mut *tx)
+        .await?;
+        sqlx::query(
+            "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i+1 FROM n WHERE i+1 < ?)
+             INSERT INTO shard(shard_id) SELECT i FROM n",
+        )
+        .bind(i64::from(SHARDS))
+        .execute(&mut *tx)
+        .await?;
+        sqlx::query("INSERT INTO org(org) VALUES (?)").bind(Org::default().0).execute(&mut *tx).await?;
+        commit(tx).await
+    }
+}
+
+/// Commits; an error here leaves the outcome unknown.
+async fn commit(tx: Tx) -> Result<()> {
+    tx.commit().await.map_err(|error| Error::InDoubt(error.into()))
+}
+
+fn options(path: &Path) -> SqliteConnectOptions {
+    SqliteConnectOptions::new()
+        .filename(path)
+        .create_if_missing(false)
+        .journal_mode(SqliteJournalMode::Wal)
+        .synchronous(SqliteSynchronous::Full)
+        .foreign_keys(true)
+        .busy_timeout(BUSY)
+        .statement_cache_capacity(256)
+        .pragma("cache_size", "-8192")
+        .pragma("mmap_size", "0")
+        .pragma("temp_store", "MEMORY")
+        .pragma("wal_autocheckpoint", "4000")
+        .pragma("journal_size_limit", "67108864")
+}
+
+async fn pool(connections: u32, options: SqliteConnectOptions) -> sqlx::Result<SqlitePool> {
+    SqlitePoolOptions::new()
+        .min_connections(1)
+        .max_connections(connections)
+        .acquire_timeout(Duration::from_secs(60))
+        .idle_timeout(None)
+        .max_lifetime(None)
+        .test_before_acquire(false)
+        .connect_with(options)
+        .await
+}
+
+/// Refuses what is not ours, and what a newer Mailyard wrote.
+async fn check_schema(pool: &SqlitePool, path: &Path) -> Result<()> {
+    let one = async |sql: &'static str| -> Result<i64> {
+        let row =
+            sqlx::query(AssertSqlSafe(sql)).fetch_one(pool).await.map_err(|error| explain(path, error))?;
+        Ok(row.try_get(0)?)
+    };
+    if one("SELECT count(*) FROM sqlite_schema").await? == 0 {
+        return Ok(());
+    }
+    if one("PRAGMA application_id").await? != APPLICATION_ID {
+        return Err(Error::Corrupt(format!("{} is the database of another program", path.display())));
+    }
+    let found = one("SELECT coalesce(max(version), 0) FROM _sqlx_migrations").await?;
+    let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
+    if found > known { Err(Error::NewerSchema { found, known }) } else { Ok(()) }
+}
+
+/// Tells a file that is no database from one that cannot be reached.
+fn explain(path: &Path, error: sqlx::Error) -> Error {
+    const NOT_A_DATABASE: &str = "26";
+    const CORRUPT: &str = "11";
+    let code = error.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
+    match code.as_deref() {
+        Some(NOT_A_DATABASE) => Error::Corrupt(format!("{} is no SQLite database", path.display())),
+        Some(CORRUPT) => Error::Corrupt(format!("{} is damaged; restore it from a backup", path.display())),
+        _ => Error::from(error),
+    }
+}
+
+#[cfg(test)]
+mod tests;

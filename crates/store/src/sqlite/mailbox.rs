@@ -1,0 +1,395 @@
+//! Mailboxes on SQLite as people set and see them.
+
+use std::collections::{HashMap, HashSet};
+
+use mailyard_policy::{
+    Reason, Timestamp,
+    id::{self, MailboxId, OperationId, Org, ProfileId, Revision, ShardId, WorkerId},
+    mailbox::Kept,
+    operation::{Health, Kind, Method, Operation, State},
+};
+use sqlx::{AssertSqlSafe, QueryBuilder, Row as _, Sqlite, sqlite::SqliteRow};
+
+use super::{
+    SqliteStore, Tx, commit,
+    count::Deltas,
+    filter,
+    rows::{Columns as _, Key as _, methods, methods_text, millis},
+};
+use crate::{
+    Error, Result,
+    people::{Approval, Mailbox, MailboxKind, NewMailbox, Selection},
+    query::{Filter, Page, fold},
+};
+
+const COLUMNS: &str = "SELECT m.*, s.owner_id AS worker FROM mailbox m JOIN shard s USING (shard_id)";
+/// Rows of one INSERT: 26 values each, and SQLite takes 32,766.
+const BATCH: usize = 500;
+
+impl SqliteStore {
+    pub(super) async fn insert_mailboxes(&self, org: &Org, rows: &[NewMailbox], at: Timestamp) -> Result<()> {
+        let mut tx = self.begin().await?;
+        refuse_taken_addresses(&mut tx, org, rows).await?;
+        let lanes = lanes(&mut tx, org).await?;
+        let mut deltas = Deltas::default();
+        for (part, batch) in rows.chunks(BATCH).enumerate() {
+            let mut shards = Vec::with_capacity(batch.len());
+            for (n, row) in batch.iter().enumerate() {
+                let shard = place(&lanes, row, &format!("rows[{}].profile", part * BATCH + n))?;
+                if let Some(profile) = row.profile {
+                    deltas.add(shard.get(), profile, Health::NotEligible, 1);
+                }
+                shards.push(shard);
+            }
+            insert(&mut tx, org, batch, &shards, at).await?;
+        }
+        deltas.store(&mut tx).await?;
+        commit(tx).await
+    }
+
+    pub(super) async fn change_mailbox(&self, set: &NewMailbox, revision: Revision) -> Result<Mailbox> {
+        let mut tx = self.begin().await?;
+        let before = fetch(&mut tx, set.id).await?;
+        let before =
+            before.ok_or_else(|| Error::refused(Reason::ResourceNotFound, "there is no such mailbox"))?;
+        if before.revision != revision {
+            let detail = format!("the mailbox is at revision {} and not {revision}", before.revision);
+            return Err(Error::refused(Reason::EtagMismatch, detail));
+        }
+        let another_address = fold(&before.set.address) != fold(&set.address);
+        if another_address {
+            let taken = taken(&mut tx, &before.org, std::slice::from_ref(set)).await?;
+            if !taken.is_empty() {
+                let detail = format!("another mailbox has the address {}", set.address);
+                return Err(Error::refused_field(Reason::ResourceAlreadyExists, "mailbox.address", detail));
+            }
+        }
+        let lanes = lanes(&mut tx, &before.org).await?;
+        let shard = place(&lanes, set, "mailbox.profile")?;
+        let approval = if another_address { Approval::Pending } else { before.approval };
+        update(&mut tx, set, shard, approval).await?;
+        move_count(&mut tx, &before, set.profile, shard).await?;
+        let after = fetch(&mut tx, set.id).await?;
+        commit(tx).await?;
+        after.ok_or_else(|| Error::Corrupt("a mailbox is gone that was just written".to_owned()))
+    }
+
+    pub(super) async fn find_mailbox(&self, id: MailboxId) -> Result<Option<Mailbox>> {
+        let row = sqlx::query(AssertSqlSafe(format!("{COLUMNS} WHERE m.mailbox_id = ?")))
+            .bind(id.key())
+            .fetch_optional(&self.readers)
+            .await?;
+        row.as_ref().map(read).transpose()
+    }
+
+    pub(super) async fn find_mailbox_at(&self, org: &Org, address: &str) -> Result<Option<Mailbox>> {
+        let row = sqlx::query(AssertSqlSafe(format!("{COLUMNS} WHERE m.org = ? AND m.address_key = ?")))
+            .bind(&org.0)
+            .bind(fold(address))
+            .fetch_optional(&self.readers)
+            .await?;
+        row.as_ref().map(read).transpose()
+    }
+
+    pub(super) async fn list_mailboxes(
+        &self,
+        org: &Org,
+        filter: &Filter,
+        page: &Page,
+    ) -> Result<Vec<Mailbox>> {
+        let mut query = QueryBuilder::<Sqlite>::new(COLUMNS);
+        query.push(" WHERE m.org = ").push_bind(org.0.clone());
+        if let Some(after) = &page.after {
+            query.push(" AND m.address_key > ").push_bind(after.clone());
+        }
+        filter::push(&mut query.push(" AND "), filter::MAILBOXES, filter)?;
+        query.push(" ORDER BY m.address_key LIMIT ").push_bind(i64::from(page.limit));
+        query.build().fetch_all(&self.readers).await?.iter().map(read).collect()
+    }
+
+    pub(super) async fn matching(&self, org: &Org, filter: &Filter) -> Result<u64> {
+        let mut query = QueryBuilder::<Sqlite>::new("SELECT count(*) AS n FROM mailbox m WHERE m.org = ");
+        query.push_bind(org.0.clone());
+        filter::push(&mut query.push(" AND "), filter::MAILBOXES, filter)?;
+        query.build().fetch_one(&self.readers).await?.number("n")
+    }
+
+    pub(super) async fn approve(
+        &self,
+        org: &Org,
+        selection: &Selection,
+        approval: Approval,
+        at: Timestamp,
+    ) -> Result<u64> {
+        let mut tx = self.begin().await?;
+        let mut changed = 0;
+        for id in select(&mut tx, org, selection).await? {
+            let done = sqlx::query(
+                "UPDATE mailbox SET approval = ?1, approval_time = ?, revision = revision + 1,
+                   wanted_revision = wanted_revision + 1
+                 WHERE mailbox_id = ? AND approval <> ?1",
+            )
+            .bind(approval.word())
+            .bind(at.as_millis())
+            .bind(id.key())
+            .execute(&mut *tx)
+            .await?;
+            changed += done.rows_affected();
+        }
+        commit(tx).await?;
+        Ok(changed)
+    }
+
+    pub(super) async fn wish_polls(&self, org: &Org, selection: &Selection) -> Result<Vec<MailboxId>> {
+        let mut tx = self.begin().await?;
+        let ids = select(&mut tx, org, selection).await?;
+        for id in &ids {
+            wish_poll(&mut tx, *id).await?;
+        }
+        commit(tx).await?;
+        Ok(ids)
+    }
+
+    pub(super) async fn counts_by_state(
+        &self,
+        org: &Org,
+    ) -> Result<Vec<(Kind, String, Option<Reason>, u64)>> {
+        let rows = sqlx::query(
+            "SELECT 'incoming' AS kind, incoming_state AS state, incoming_reason AS reason, count(*) AS n
+               FROM mailbox WHERE org = ?1 GROUP BY 2, 3
+             UNION ALL SELECT 'outgoing', outgoing_state, outgoing_reason, count(*)
+               FROM mailbox WHERE org = ?1 GROUP BY 2, 3
+             UNION ALL SELECT 'act', act_state, act_reason, count(*) FROM mailbox WHERE org = ?1 GROUP BY 2, 3",
+        )
+        .bind(&org.0)
+        .fetch_all(&self.readers)
+        .await?;
+        let count = |row: &SqliteRow| {
+            Ok((row.word("kind")?, row.text("state")?, row.maybe_word("reason")?, row.number("n")?))
+        };
+        rows.iter().map(count).collect()
+    }
+}
+
+/// Makes a poll wanted.
+pub(super) async fn wish_poll(tx: &mut Tx, id: MailboxId) -> Result<()> {
+    sqlx::query(
+        "UPDATE mailbox SET polls_wanted = polls_wanted + 1, wanted_revision = wanted_revision + 1
+         WHERE mailbox_id = ?",
+    )
+    .bind(id.key())
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// The selected mailboxes, by address. An address that does not exist is refused.
+pub(super) async fn select(tx: &mut Tx, org: &Org, selection: &Selection) -> Result<Vec<MailboxId>> {
+    let id = |row: &SqliteRow| row.bytes("mailbox_id").map(MailboxId::from_bytes);
+    match selection {
+        Selection::Addresses(addresses) => {
+            let mut ids = Vec::with_capacity(addresses.len());
+            let mut known = HashSet::new();
+            for (at, address) in addresses.iter().enumerate() {
+                let row = sqlx::query("SELECT mailbox_id FROM mailbox WHERE org = ? AND address_key = ?")
+                    .bind(&org.0)
+                    .bind(fold(address))
+                    .fetch_optional(&mut **tx)
+                    .await?;
+                let row = row.ok_or_else(|| {
+                    let detail = format!("there is no mailbox {address}");
+                    Error::refused_field(Reason::ResourceNotFound, format!("addresses[{at}]"), detail)
+                })?;
+                let id = id(&row)?;
+                if known.insert(id) {
+                    ids.push(id);
+                }
+            }
+            Ok(ids)
+        }
+        Selection::Matching(wanted) => {
+            let mut query = QueryBuilder::<Sqlite>::new("SELECT mailbox_id FROM mailbox m WHERE m.org = ");
+            query.push_bind(org.0.clone());
+            filter::push(&mut query.push(" AND "), filter::MAILBOXES, wanted)?;
+            query.push(" ORDER BY m.address_key").build().fetch_all(&mut **tx).await?.iter().map(id).collect()
+        }
+    }
+}
+
+async fn fetch(tx: &mut Tx, id: MailboxId) -> Result<Option<Mailbox>> {
+    let row = sqlx::query(AssertSqlSafe(format!("{COLUMNS} WHERE m.mailbox_id = ?")))
+        .bind(id.key())
+        .fetch_optional(&mut **tx)
+        .await?;
+    row.as_ref().map(read).transpose()
+}
+
+async fn lanes(tx: &mut Tx, org: &Org) -> Result<HashMap<ProfileId, u16>> {
+    let rows = sqlx::query("SELECT profile_id, lanes FROM profile WHERE org = ?")
+        .bind(&org.0)
+        .fetch_all(&mut **tx)
+        .await?;
+    rows.iter()
+        .map(|row| Ok((ProfileId::from_bytes(row.bytes("profile_id")?), row.try_get("lanes")?)))
+        .collect()
+}
+
+/// The shard of a mailbox. Those without a profile stand together where nobody's profile is.
+fn place(lanes: &HashMap<ProfileId, u16>, set: &NewMailbox, field: &str) -> Result<ShardId> {
+    let Some(profile) = set.profile else { return Ok(id::shard(ProfileId::new(0), set.id, 1)) };
+    let lanes = lanes.get(&profile).ok_or_else(|| {
+        Error::refused_field(Reason::ResourceNotFound, field, format!("there is no profile {profile}"))
+    })?;
+    Ok(id::shard(profile, set.id, *lanes))
+}
+
+async fn refuse_taken_addresses(tx: &mut Tx, org: &Org, rows: &[NewMailbox]) -> Result<()> {
+    let mut known = HashSet::new();
+    for (part, batch) in rows.chunks(BATCH).enumerate() {
+        let taken = taken(tx, org, batch).await?;
+        for (n, row) in batch.iter().enumerate() {
+            let key = fold(&row.address);
+            let place = if taken.contains(&key) { "there is already" } else { "the rows name twice" };
+            if taken.contains(&key) || !known.insert(key) {
+                let field = format!("rows[{}].address", part * BATCH + n);
+                let detail = format!("{place} the mailbox {}", row.address);
+                return Err(Error::refused_field(Reason::ResourceAlreadyExists, field, detail));
+            }
+        }
+    }
+    Ok(())
+}
+
+/// Those of the rows' addresses that the store has, folded.
+async fn taken(tx: &mut Tx, org: &Org, rows: &[NewMailbox]) -> Result<HashSet<String>> {
+    let mut query = QueryBuilder::<Sqlite>::new("SELECT address_key FROM mailbox WHERE org = ");
+    query.push_bind(org.0.clone()).push(" AND address_key IN (");
+    let mut list = query.separated(", ");
+    for row in rows {
+        list.push_bind(fold(&row.address));
+    }
+    let found = query.push(")").build().fetch_all(&mut **tx).await?;
+    found.iter().map(|row| row.text("address_key")).collect()
+}
+
+/// What a mailbox shows before its first holder has applied what is wanted.
+fn untouched(methods: [Method; 3]) -> [Operation; 3] {
+    methods.map(|method| {
+        let state = if method == Method::None { State::Off } else { State::Untested };
+        Operation { method, state, ..Operation::default() }
+    })
+}
+
+async fn insert(
+    tx: &mut Tx,
+    org: &Org,
+    rows: &[NewMailbox],
+    shards: &[ShardId],
+    at: Timestamp,
+) -> Result<()> {
+    let mut query = QueryBuilder::<Sqlite>::new(
+        "INSERT INTO mailbox(mailbox_id, org, address, address_key, display_name, name_key, kind, profile_id, methods,
+           owner_email, owner_key, crm_id, crm_key, process_email_from, approval, create_time, revision, shard_id,
+           hash_version, incoming_state, outgoing_state, act_state) ",
+    );
+    query.push_values(rows.iter().zip(shards), |mut values, (row, shard)| {
+        let [incoming, outgoing, act] = untouched(row.methods).map(|operation| operation.state.word());
+        values
+            .push_bind(row.id.key())
+            .push_bind(org.0.clone())
+            .push_bind(row.address.clone())
+            .push_bind(fold(&row.address))
+            .push_bind(row.display_name.clone())
+            .push_bind(fold(&row.display_name))
+            .push_bind(row.kind.word())
+            .push_bind(row.profile.map(|profile| profile.key()))
+            .push_bind(methods_text(row.methods))
+            .push_bind(row.owner_email.clone())
+            .push_bind(row.owner_email.as_deref().map(fold))
+            .push_bind(row.crm_id.clone())
+            .push_bind(row.crm_id.as_deref().map(fold))
+            .push_bind(millis(row.process_email_from))
+            .push_bind(Approval::Pending.word())
+            .push_bind(at.as_millis())
+            .push_bind(1_i64)
+            .push_bind(i64::from(shard.get()))
+            .push_bind(i64::from(id::HASH_VERSION))
+            .push_bind(incoming)
+            .push_bind(outgoing)
+            .push_bind(act);
+    });
+    query.build().persistent(rows.len() == BATCH).execute(&mut **tx).await?;
+    Ok(())
+}
+
+/// Another shard takes the fence away: the old holder can write no more, and the new one claims.
+async fn update(tx: &mut Tx, set: &NewMailbox, shard: ShardId, approval: Approval) -> Result<()> {
+    sqlx::query(
+        "UPDATE mailbox SET address=?1, address_key=?2, display_name=?3, name_key=?4, kind=?5, profile_id=?6, methods=?7,
+           owner_email=?8, owner_key=?9, crm_id=?10, crm_key=?11, process_email_from=?12, approval=?13, shard_id=?14,
+           fence = CASE WHEN shard_id = ?14 THEN fence ELSE 0 END,
+           fence_nonce = CASE WHEN shard_id = ?14 THEN fence_nonce END,
+           revision = revision + 1, wanted_revision = wanted_revision + 1
+         WHERE mailbox_id=?15",
+    )
+    .bind(&set.address)
+    .bind(fold(&set.address))
+    .bind(&set.display_name)
+    .bind(fold(&set.display_name))
+    .bind(set.kind.word())
+    .bind(set.profile.map(|profile| profile.key()))
+    .bind(methods_text(set.methods))
+    .bind(&set.owner_email)
+    .bind(set.owner_email.as_deref().map(fold))
+    .bind(&set.crm_id)
+    .bind(set.crm_id.as_deref().map(fold))
+    .bind(millis(set.process_email_from))
+    .bind(approval.word())
+    .bind(i64::from(shard.get()))
+    .bind(set.id.key())
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+async fn move_count(tx: &mut Tx, before: &Mailbox, profile: Option<ProfileId>, shard: ShardId) -> Result<()> {
+    let mut deltas = Deltas::default();
+    if let Some(old) = before.set.profile {
+        deltas.add(before.shard.get(), old, before.health, -1);
+    }
+    if let Some(new) = profile {
+        deltas.add(shard.get(), new, before.health, 1);
+    }
+    deltas.store(tx).await
+}
+
+fn read(row: &SqliteRow) -> Result<Mailbox> {
+    let set = NewMailbox {
+        id: MailboxId::from_bytes(row.bytes("mailbox_id")?),
+        address: row.text("address")?,
+        display_name: row.text("display_name")?,
+        kind: row.word::<MailboxKind>("kind")?,
+        profile: row.maybe_bytes("profile_id")?.map(ProfileId::from_bytes),
+        methods: methods("methods", row.try_get("methods")?)?,
+        owner_email: row.maybe_text("owner_email")?,
+        crm_id: row.maybe_text("crm_id")?,
+        process_email_from: row.maybe_time("process_email_from")?,
+    };
+    let kept: Option<Kept> = row.maybe_word("kept")?;
+    Ok(Mailbox {
+        org: Org(row.text("org")?),
+        approval: row.word("approval")?,
+        health: row.word("health")?,
+        operations: kept.map_or_else(|| untouched(set.methods), |kept| kept.operations),
+        shard: ShardId::new(row.try_get("shard_id")?)
+            .ok_or_else(|| Error::Corrupt("a mailbox stands in no shard".to_owned()))?,
+        worker: row.maybe_text("worker")?.map(WorkerId),
+        test_wanted: row.maybe_bytes("test_wanted")?.map(OperationId::from_bytes),
+        test_done: row.maybe_bytes("test_done")?.map(OperationId::from_bytes),
+        polls_wanted: row.number("polls_wanted")?,
+        polls_done: row.number("polls_done")?,
+        create_time: row.time("create_time")?,
+        revision: Revision(row.number("revision")?),
+        set,
+    })
+}

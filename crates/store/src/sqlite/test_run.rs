@@ -1,0 +1,320 @@
+//! Test & enable of many mailboxes on SQLite: one row per mailbox, handed out in portions, ended one by one.
+
+use mailyard_policy::{
+    Reason, Timestamp,
+    id::{MailboxId, OperationId, Org, ProfileId},
+};
+use sqlx::{QueryBuilder, Sqlite, sqlite::SqliteRow};
+
+use super::{
+    SqliteStore, Tx, commit,
+    fleet::guard,
+    mailbox::select,
+    rows::{Columns as _, Key as _, millis, parse},
+};
+use crate::{
+    Error, Result,
+    fleet::Leadership,
+    people::{LongOperation, LongState, Selection, TestItem, TestOutcome, TestResult},
+};
+
+/// True for a mailbox `m` of organization `g` that may take part: it is approved, or needs no approval.
+macro_rules! approved {
+    () => {
+        "(m.approval = 'approved' OR m.kind = 'user' AND NOT g.approve_users
+          OR m.kind = 'queue' AND NOT g.approve_queues OR m.kind = 'forward')"
+    };
+}
+pub(super) use approved;
+
+impl SqliteStore {
+    pub(super) async fn begin_test(
+        &self,
+        org: &Org,
+        id: OperationId,
+        selection: &Selection,
+        description: &str,
+        at: Timestamp,
+    ) -> Result<LongOperation> {
+        let mut tx = self.begin().await?;
+        let mailboxes = select(&mut tx, org, selection).await?;
+        if mailboxes.is_empty() {
+            return Err(Error::refused(Reason::SelectionEmpty, "no mailbox is selected"));
+        }
+        sqlx::query(
+            "INSERT INTO long_operation(operation_id, org, selection, state, create_time, total, running, succeeded,
+               failed, skipped, ended) VALUES (?,?,?,'running',?,?,0,0,0,0,0)",
+        )
+        .bind(id.key())
+        .bind(&org.0)
+        .bind(description)
+        .bind(at.as_millis())
+        .bind(mailboxes.len() as i64)
+        .execute(&mut *tx)
+        .await?;
+        for mailbox in mailboxes {
+            add_item(&mut tx, org, id, mailbox, at).await?;
+        }
+        let operation = fetch(&mut tx, id).await?;
+        commit(tx).await?;
+        operation.ok_or_else(|| Error::Corrupt("an operation is gone that was just written".to_owned()))
+    }
+
+    pub(super) async fn find_operation(&self, id: OperationId) -> Result<Option<LongOperation>> {
+        let row = sqlx::query("SELECT * FROM long_operation WHERE operation_id = ?")
+            .bind(id.key())
+            .fetch_optional(&self.readers)
+            .await?;
+        row.as_ref().map(read).transpose()
+    }
+
+    pub(super) async fn list_operations(&self, live: bool, limit: u32) -> Result<Vec<LongOperation>> {
+        let rows = sqlx::query(
+            "SELECT * FROM long_operation WHERE NOT ? OR state IN ('running', 'paused')
+             ORDER BY create_time DESC, operation_id DESC LIMIT ?",
+        )
+        .bind(live)
+        .bind(i64::from(limit))
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter().map(read).collect()
+    }
+
+    pub(super) async fn ended_items(&self, id: OperationId, skip: u64, limit: u32) -> Result<Vec<TestItem>> {
+        let rows = sqlx::query(
+            "SELECT i.*, m.address FROM test_item i JOIN mailbox m USING (mailbox_id)
+             WHERE i.operation_id = ? AND i.ended > ? ORDER BY i.ended LIMIT ?",
+        )
+        .bind(id.key())
+        .bind(i64::try_from(skip).unwrap_or(i64::MAX))
+        .bind(i64::from(limit))
+        .fetch_all(&self.readers)
+        .await?;
+        let item = |row: &SqliteRow| {
+            Ok(TestItem {
+                mailbox: MailboxId::from_bytes(row.bytes("mailbox_id")?),
+                address: row.text("address")?,
+                outcome: Some(TestOutcome {
+                    result: row.word("result")?,
+                    reasons: read_reasons(&row.text("reasons")?)?,
+                    at: row.time("at")?,
+                }),
+            })
+        };
+        rows.iter().map(item).collect()
+    }
+
+    /// A mailbox that is still busy with another operation's test is left for later.
+    pub(super) async fn hand_out_tests(
+        &self,
+        lead: &Leadership,
+        id: OperationId,
+        limit: u32,
+        held: &[ProfileId],
+    ) -> Result<u64> {
+        let mut tx = self.begin().await?;
+        guard(&mut tx, lead).await?;
+        let mut query = QueryBuilder::<Sqlite>::new(
+            "SELECT i.mailbox_id FROM test_item i JOIN mailbox m USING (mailbox_id)
+               JOIN long_operation l USING (operation_id)
+             WHERE i.state = 'pending' AND l.state IN ('running', 'paused')
+               AND (m.test_wanted IS NULL OR m.test_wanted IS m.test_done) AND i.operation_id = ",
+        );
+        query.push_bind(id.key());
+        if !held.is_empty() {
+            query.push(" AND (m.profile_id IS NULL OR m.profile_id NOT IN (");
+            let mut list = query.separated(", ");
+            for profile in held {
+                list.push_bind(profile.key());
+            }
+            query.push("))");
+        }
+        query.push(" LIMIT ").push_bind(i64::from(limit));
+        let rows = query.build().fetch_all(&mut *tx).await?;
+        for row in &rows {
+            let mailbox = row.bytes::<16>("mailbox_id")?;
+            sqlx::query("UPDATE test_item SET state = 'running' WHERE operation_id = ? AND mailbox_id = ?")
+                .bind(id.key())
+                .bind(&mailbox[..])
+                .execute(&mut *tx)
+                .await?;
+            sqlx::query(
+                "UPDATE mailbox SET test_wanted = ?, wanted_revision = wanted_revision + 1 WHERE mailbox_id = ?",
+            )
+            .bind(id.key())
+            .bind(&mailbox[..])
+            .execute(&mut *tx)
+            .await?;
+        }
+        sqlx::query("UPDATE long_operation SET running = running + ? WHERE operation_id = ?")
+            .bind(rows.len() as i64)
+            .bind(id.key())
+            .execute(&mut *tx)
+            .await?;
+        commit(tx).await?;
+        Ok(rows.len() as u64)
+    }
+
+    pub(super) async fn change_operation(
+        &self,
+        lead: &Leadership,
+        id: OperationId,
+        state: LongState,
+        reason: Option<Reason>,
+        at: Timestamp,
+    ) -> Result<()> {
+        let mut tx = self.begin().await?;
+        guard(&mut tx, lead).await?;
+        let ended = matches!(state, LongState::Done | LongState::Canceled);
+        let done = sqlx::query(
+            "UPDATE long_operation SET state = ?, reason = ?, end_time = ?,
+               running = CASE WHEN ? THEN 0 ELSE running END
+             WHERE operation_id = ? AND state IN ('running', 'paused')",
+        )
+        .bind(state.word())
+        .bind(reason.map(Reason::code))
+        .bind(millis(ended.then_some(at)))
+        .bind(ended)
+        .bind(id.key())
+        .execute(&mut *tx)
+        .await?;
+        if done.rows_affected() == 0 {
+            return Err(Error::refused(
+                Reason::ResourceNotFound,
+                "there is no such operation, or it has ended",
+            ));
+        }
+        if state == LongState::Canceled {
+            take_tests_back(&mut tx, id).await?;
+        }
+        commit(tx).await
+    }
+}
+
+/// Ends the test of one mailbox, if its operation still waits for it.
+pub(super) async fn end_test(
+    tx: &mut Tx,
+    id: OperationId,
+    mailbox: MailboxId,
+    outcome: &TestOutcome,
+) -> Result<()> {
+    let done = sqlx::query(
+        "UPDATE test_item SET state = 'ended', result = ?, reasons = ?, at = ?,
+           ended = (SELECT l.ended + 1 FROM long_operation l WHERE l.operation_id = test_item.operation_id)
+         WHERE operation_id = ? AND mailbox_id = ? AND state <> 'ended'
+           AND EXISTS (SELECT 1 FROM long_operation l
+                       WHERE l.operation_id = test_item.operation_id AND l.state IN ('running', 'paused'))",
+    )
+    .bind(outcome.result.word())
+    .bind(reasons_text(outcome.reasons))
+    .bind(outcome.at.as_millis())
+    .bind(id.key())
+    .bind(mailbox.key())
+    .execute(&mut **tx)
+    .await?;
+    if done.rows_affected() == 0 {
+        return Ok(());
+    }
+    let [succeeded, failed, skipped] = tally(outcome.result);
+    sqlx::query(
+        "UPDATE long_operation SET ended = ended + 1, running = max(running - 1, 0), succeeded = succeeded + ?,
+           failed = failed + ?, skipped = skipped + ? WHERE operation_id = ?",
+    )
+    .bind(succeeded)
+    .bind(failed)
+    .bind(skipped)
+    .bind(id.key())
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+fn tally(result: TestResult) -> [i64; 3] {
+    [TestResult::Success, TestResult::Failure, TestResult::Skipped].map(|known| i64::from(known == result))
+}
+
+/// One row; it ends at once if the mailbox cannot be tested.
+async fn add_item(tx: &mut Tx, org: &Org, id: OperationId, mailbox: MailboxId, at: Timestamp) -> Result<()> {
+    sqlx::query("INSERT INTO test_item(operation_id, mailbox_id, org, state) VALUES (?,?,?,'pending')")
+        .bind(id.key())
+        .bind(mailbox.key())
+        .bind(&org.0)
+        .execute(&mut **tx)
+        .await?;
+    let row = sqlx::query(concat!(
+        "SELECT m.profile_id IS NOT NULL AS has_profile, m.methods <> 'none,none,none' AS has_method, ",
+        approved!(),
+        " AS approved FROM mailbox m JOIN org g USING (org) WHERE m.mailbox_id = ?"
+    ))
+    .bind(mailbox.key())
+    .fetch_one(&mut **tx)
+    .await?;
+    let reason = if !row.flag("has_method")? {
+        Reason::MethodNotSupported
+    } else if !row.flag("has_profile")? {
+        Reason::ProfileNotSet
+    } else if !row.flag("approved")? {
+        Reason::MailboxNotApproved
+    } else {
+        return Ok(());
+    };
+    // Skipped before it ran: it never counted as running.
+    sqlx::query("UPDATE long_operation SET running = running + 1 WHERE operation_id = ?")
+        .bind(id.key())
+        .execute(&mut **tx)
+        .await?;
+    let outcome = TestOutcome { result: TestResult::Skipped, reasons: [Some(reason), None, None], at };
+    end_test(tx, id, mailbox, &outcome).await
+}
+
+async fn take_tests_back(tx: &mut Tx, id: OperationId) -> Result<()> {
+    sqlx::query(
+        "UPDATE mailbox SET test_wanted = NULL, wanted_revision = wanted_revision + 1
+         WHERE mailbox_id IN (SELECT mailbox_id FROM test_item WHERE operation_id = ?1 AND state = 'running')
+           AND test_wanted = ?1 AND test_done IS NOT ?1",
+    )
+    .bind(id.key())
+    .execute(&mut **tx)
+    .await?;
+    sqlx::query("UPDATE test_item SET state = 'pending' WHERE operation_id = ? AND state = 'running'")
+        .bind(id.key())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+async fn fetch(tx: &mut Tx, id: OperationId) -> Result<Option<LongOperation>> {
+    let row = sqlx::query("SELECT * FROM long_operation WHERE operation_id = ?")
+        .bind(id.key())
+        .fetch_optional(&mut **tx)
+        .await?;
+    row.as_ref().map(read).transpose()
+}
+
+fn read(row: &SqliteRow) -> Result<LongOperation> {
+    Ok(LongOperation {
+        id: OperationId::from_bytes(row.bytes("operation_id")?),
+        org: Org(row.text("org")?),
+        selection: row.text("selection")?,
+        state: row.word("state")?,
+        reason: row.maybe_word("reason")?,
+        create_time: row.time("create_time")?,
+        end_time: row.maybe_time("end_time")?,
+        total: row.number("total")?,
+        running: row.number("running")?,
+        succeeded: row.number("succeeded")?,
+        failed: row.number("failed")?,
+        skipped: row.number("skipped")?,
+    })
+}
+
+/// `IMPERSONATION_DENIED,-,-`.
+fn reasons_text(reasons: [Option<Reason>; 3]) -> String {
+    reasons.map(|reason| reason.map_or("-", Reason::code)).join(",")
+}
+
+fn read_reasons(text: &str) -> Result<[Option<Reason>; 3]> {
+    let read = |word| if word == "-" { Ok(None) } else { parse("reasons", word).map(Some) };
+    let reasons: Vec<Option<Reason>> = text.split(',').map(read).collect::<Result<_>>()?;
+    reasons.try_into().map_err(|_| Error::Corrupt("reasons: three are expected".to_owned()))
+}
