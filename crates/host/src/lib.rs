@@ -4,3 +4,6 @@ pub mod clock;
 pub mod config;
 pub mod data_dir;
 pub mod identity;
+pub mod ops;
+pub mod shutdown;
+pub mod telemetry;
