@@ -185,11 +185,11 @@ impl Element<'_> {
         self.start.local_name().into_inner()
     }
 
-    /// The value of an attribute, compared without its prefix.
+    /// The value of an attribute. Those of EWS have no prefix: one with a prefix is another.
     pub fn attribute(&self, name: &str) -> Result<Option<Box<str>>, Malformed> {
         for attribute in self.start.attributes().with_checks(false) {
             let attribute = attribute.map_err(|_| Malformed::Syntax)?;
-            if attribute.key.local_name().into_inner() == name {
+            if attribute.key.into_inner() == name {
                 return Ok(Some(text::unescape(&attribute.value)?.into()));
             }
         }
