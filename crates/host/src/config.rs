@@ -4,10 +4,13 @@
 
 mod load;
 mod setting;
+#[cfg(test)]
+mod tests;
 mod tree;
 
-pub use load::{Error, Place, Problem, load};
-pub use setting::{Bytes, LogFormat, Percent, Setting, SmtpTls};
+pub use load::{Error, Place, Problem, environment, load};
+pub use setting::{Bytes, LogFormat, LogLevel, Percent, Setting, SmtpTls};
 pub use tree::{
-    Alerts, Breaker, Config, Exchange, KEYS, Key, Listen, Log, Smtp, Sync, Telemetry, Worker, default_file,
+    Alerts, Breaker, Config, Exchange, KEYS, Key, Listen, Log, Smtp, Store, Sync, Telemetry, Worker,
+    default_file,
 };

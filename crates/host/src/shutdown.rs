@@ -1,17 +1,24 @@
 //! How a process ends: asked once it finishes what is under way, asked twice it ends at once.
 
-use std::{future::Future, time::Duration};
+use std::{
+    future::Future,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use tokio::signal::unix::{SignalKind, signal};
 use tokio_util::{sync::CancellationToken, task::TaskTracker};
 
-/// What the end of a task means to its process.
+/// What the end of a task means to its process, and the end of the process to the task.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
-    /// The process is worth nothing without it: if it ends early, the process stops.
+    /// The process is worth nothing without it: if it ends early, the process stops. It ends its work when it is
+    /// wished, and is waited for.
     Essential,
-    /// The process goes on without it.
+    /// The process goes on without it. It ends its work when it is wished, and is waited for.
     Helpful,
+    /// The process goes on without it, and it may be cut off anywhere: it is dropped as soon as the end is wished.
+    Disposable,
 }
 
 /// The tasks of a process, and the wish that they end.
@@ -19,6 +26,7 @@ pub enum Kind {
 pub struct Shutdown {
     wished: CancellationToken,
     tasks: TaskTracker,
+    failed: Arc<OnceLock<&'static str>>,
 }
 
 impl Shutdown {
@@ -64,20 +72,28 @@ impl Shutdown {
 
     /// Runs a task under a name.
     pub fn spawn(&self, kind: Kind, name: &'static str, task: impl Future<Output = ()> + Send + 'static) {
-        let wished = self.wished.clone();
+        let own = self.clone();
         self.tasks.spawn(async move {
-            let ended = tokio::spawn(task).await;
-            match (&ended, kind) {
-                (Err(error), _) => tracing::error!(task = name, %error, "a task came to an unforeseen end"),
-                (Ok(()), Kind::Essential) if !wished.is_cancelled() => {
-                    tracing::error!(task = name, "a task ended without which the process cannot go on");
-                }
-                (Ok(()), Kind::Essential | Kind::Helpful) => {}
+            let mut task = tokio::spawn(task);
+            let ended = tokio::select! {
+                biased;
+                () = own.wished(), if kind == Kind::Disposable => return task.abort(),
+                ended = &mut task => ended,
+            };
+            if let Err(error) = &ended {
+                tracing::error!(task = name, %error, "a task came to an unforeseen end");
             }
-            if kind == Kind::Essential {
-                wished.cancel();
+            if kind == Kind::Essential && (ended.is_err() || !own.is_wished()) {
+                tracing::error!(task = name, "a task ended without which the process cannot go on");
+                let _later = own.failed.set(name);
+                own.begin();
             }
         });
+    }
+
+    /// The essential task whose early end was the first to stop the process: it shall end with an error then.
+    pub fn failed(&self) -> Option<&'static str> {
+        self.failed.get().copied()
     }
 
     /// Waits until all tasks have ended, at most so long. False: some have not.
@@ -109,18 +125,25 @@ mod tests {
             (Kind::Essential, true, true),
             (Kind::Helpful, false, false),
             (Kind::Helpful, true, false),
+            (Kind::Disposable, false, false),
+            (Kind::Disposable, true, false),
         ] {
             let shutdown = Shutdown::default();
             shutdown.spawn(kind, "task", async move { assert!(!panics, "on purpose") });
             assert!(shutdown.finished(Duration::from_secs(1)).await);
             assert_eq!(shutdown.is_wished(), stops, "{kind:?} {panics}");
+            assert_eq!(shutdown.failed(), stops.then_some("task"), "{kind:?} {panics}");
         }
     }
 
     #[tokio::test(start_paused = true)]
-    async fn what_does_not_end_is_said() {
-        let shutdown = Shutdown::default();
-        shutdown.spawn(Kind::Helpful, "endless", std::future::pending());
-        assert!(!shutdown.finished(Duration::from_secs(1)).await);
+    async fn only_the_disposable_is_cut_off() {
+        for (kind, ends) in [(Kind::Essential, false), (Kind::Helpful, false), (Kind::Disposable, true)] {
+            let shutdown = Shutdown::default();
+            shutdown.spawn(kind, "endless", std::future::pending());
+            shutdown.begin();
+            assert_eq!(shutdown.finished(Duration::from_secs(1)).await, ends, "{kind:?}");
+            assert_eq!(shutdown.failed(), None);
+        }
     }
 }

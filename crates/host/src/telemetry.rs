@@ -1,26 +1,34 @@
-//! Logs and traces: lines to standard error, spans to a collector if one is configured.
+//! Logs, traces and figures: lines to standard error; spans and figures to a collector if one is configured.
 
 use std::{collections::HashMap, io::IsTerminal as _};
 
+use http::Uri;
 use opentelemetry::{
-    global,
+    KeyValue,
+    metrics::{Meter, MeterProvider as _},
     propagation::{Extractor, Injector, TextMapPropagator as _},
     trace::TracerProvider as _,
 };
-use opentelemetry_otlp::WithExportConfig as _;
-use opentelemetry_sdk::{Resource, propagation::TraceContextPropagator, trace::SdkTracerProvider};
+use opentelemetry_otlp::{MetricExporter, SpanExporter, WithExportConfig as _, WithTonicConfig as _};
+use opentelemetry_sdk::{
+    Resource,
+    metrics::SdkMeterProvider,
+    propagation::TraceContextPropagator,
+    trace::{Sampler, SdkTracerProvider},
+};
+use tonic::transport::ClientTlsConfig;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
 use tracing_subscriber::{EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
 
-use crate::config::{Log, LogFormat, Telemetry};
+use crate::config::{Log, LogFormat, Percent, Telemetry};
 
 /// Why there is no telemetry.
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// The filter cannot be read.
-    #[error("log.filter: {0}")]
-    Filter(#[from] tracing_subscriber::filter::ParseError),
+    #[error("log.level: {0}")]
+    Level(#[from] tracing_subscriber::filter::ParseError),
     /// The collector's URL cannot be used.
     #[error("telemetry.otlp_endpoint: {0}")]
     Endpoint(#[from] opentelemetry_otlp::ExporterBuildError),
@@ -29,27 +37,22 @@ pub enum Error {
     Twice(#[from] tracing_subscriber::util::TryInitError),
 }
 
-/// Keeps traces flowing; what is still on its way is sent when it is shut down.
+/// Keeps spans and figures flowing to the collector.
 #[derive(Debug)]
-pub struct Guard(Option<SdkTracerProvider>);
+pub struct Guard(Option<Sent>);
 
-impl Guard {
-    /// Sends what is still on its way.
-    pub fn shutdown(self) {
-        if let Some(provider) = self.0
-            && let Err(error) = provider.shutdown()
-        {
-            tracing::warn!(%error, "the last traces could not be sent");
-        }
-    }
+#[derive(Debug)]
+struct Sent {
+    spans: SdkTracerProvider,
+    figures: SdkMeterProvider,
 }
 
-/// Sets up logs and traces of this process, which plays this role.
+/// Sets up logs, traces and figures of this process, which plays this role. With a collector, on a tokio runtime.
 ///
 /// # Errors
 /// [`Error`].
 pub fn init(log: &Log, telemetry: &Telemetry, role: &'static str) -> Result<Guard, Error> {
-    let filter = EnvFilter::builder().parse(&log.filter)?;
+    let filter = EnvFilter::builder().parse(log.level.as_str())?;
     let json = match log.format {
         LogFormat::Json => true,
         LogFormat::Text => false,
@@ -61,29 +64,70 @@ pub fn init(log: &Log, telemetry: &Telemetry, role: &'static str) -> Result<Guar
     } else {
         lines.with_ansi(std::io::stderr().is_terminal()).boxed()
     };
-    global::set_text_map_propagator(TraceContextPropagator::new());
-    let provider = (!telemetry.otlp_endpoint.is_empty())
-        .then(|| tracer_provider(&telemetry.otlp_endpoint, role))
-        .transpose()?;
-    let traces = provider.as_ref().map(|provider| {
-        // Spans below the log's level are worth tracing all the same.
+    let collector = telemetry.otlp_endpoint.as_ref();
+    let sent = collector.map(|uri| Sent::to(uri, telemetry.sample, role)).transpose()?;
+    let traces = sent.as_ref().map(|sent| {
+        // Our own spans, also below the log's level; not those of the exporter, which would never end.
         tracing_opentelemetry::layer()
-            .with_tracer(provider.tracer("mailyard"))
-            .with_filter(EnvFilter::new("mailyard=debug,mailyard_worker=debug,mailyard_coordinator=debug,mailyard_exchange=debug,mailyard_store=debug,mailyard_wire=debug"))
+            .with_tracer(sent.spans.tracer("mailyard"))
+            .with_filter(EnvFilter::new("mailyard=debug"))
     });
     tracing_subscriber::registry().with(lines.with_filter(filter)).with(traces).try_init()?;
-    Ok(Guard(provider))
+    std::panic::set_hook(Box::new(|panic| {
+        let place = panic.location().map(ToString::to_string).unwrap_or_default();
+        tracing::error!(place, panic = panic.payload_as_str(), "a task broke a rule of its own");
+    }));
+    Ok(Guard(sent))
 }
 
-fn tracer_provider(endpoint: &str, role: &'static str) -> Result<SdkTracerProvider, Error> {
-    let exporter =
-        opentelemetry_otlp::SpanExporter::builder().with_tonic().with_endpoint(endpoint).build()?;
-    let resource = Resource::builder()
-        .with_service_name("mailyard")
-        .with_attribute(opentelemetry::KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
-        .with_attribute(opentelemetry::KeyValue::new("mailyard.role", role))
-        .build();
-    Ok(SdkTracerProvider::builder().with_batch_exporter(exporter).with_resource(resource).build())
+impl Sent {
+    fn to(endpoint: &Uri, sample: Percent, role: &'static str) -> Result<Self, Error> {
+        let (endpoint, roots) = (endpoint.to_string(), ClientTlsConfig::new().with_native_roots());
+        let tls = endpoint.starts_with("https:").then_some(roots);
+        let mut spans = SpanExporter::builder().with_tonic().with_endpoint(&endpoint);
+        let mut figures = MetricExporter::builder().with_tonic().with_endpoint(&endpoint);
+        if let Some(tls) = tls {
+            (spans, figures) = (spans.with_tls_config(tls.clone()), figures.with_tls_config(tls));
+        }
+        let resource = Resource::builder()
+            .with_service_name("mailyard")
+            .with_attribute(KeyValue::new("service.version", env!("CARGO_PKG_VERSION")))
+            .with_attribute(KeyValue::new("mailyard.role", role))
+            .build();
+        let share = Sampler::TraceIdRatioBased(f64::from(sample.0) / 100.0);
+        Ok(Self {
+            spans: SdkTracerProvider::builder()
+                .with_sampler(Sampler::ParentBased(Box::new(share)))
+                .with_batch_exporter(spans.build()?)
+                .with_resource(resource.clone())
+                .build(),
+            figures: SdkMeterProvider::builder()
+                .with_periodic_exporter(figures.build()?)
+                .with_resource(resource)
+                .build(),
+        })
+    }
+}
+
+impl Guard {
+    /// Where figures are sent from, if there is a collector: for [`Metrics::new`](crate::metrics::Metrics::new).
+    pub fn meter(&self) -> Option<Meter> {
+        self.0.as_ref().map(|sent| sent.figures.meter("mailyard"))
+    }
+
+    /// Sends what is still on its way. A collector that does not answer is waited for a few seconds.
+    pub async fn shutdown(self) {
+        let Some(Sent { spans, figures }) = self.0 else { return };
+        let ended = tokio::task::spawn_blocking(move || (spans.shutdown(), figures.shutdown())).await;
+        match ended {
+            Ok((Ok(()), Ok(()))) => {}
+            Ok((spans, figures)) => {
+                let error = spans.and(figures).err().map(|error| error.to_string());
+                tracing::warn!(error, "the last traces and figures could not be sent");
+            }
+            Err(error) => tracing::warn!(%error, "the last traces and figures could not be sent"),
+        }
+    }
 }
 
 /// The W3C `traceparent` of the current span; empty if nothing is traced.
@@ -99,7 +143,8 @@ pub fn traceparent() -> String {
     headers.0.remove("traceparent").unwrap_or_default()
 }
 
-/// Makes a span part of the trace that a `traceparent` names; one that cannot be read is left alone.
+/// Makes a span part of the trace that a `traceparent` names; one that cannot be read is left alone. To be called
+/// before the span is entered.
 pub fn adopt(span: &Span, traceparent: &str) {
     struct Header<'a>(&'a str);
     impl Extractor for Header<'_> {

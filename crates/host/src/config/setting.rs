@@ -2,6 +2,9 @@
 
 use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
+use http::Uri;
+use tracing::level_filters::LevelFilter;
+
 /// A kind of value.
 pub trait Setting: Sized {
     /// What may be written, for people.
@@ -15,18 +18,25 @@ pub trait Setting: Sized {
 }
 
 fn quoted(text: &str) -> String {
-    format!("{text:?}")
+    toml::Value::from(text).to_string()
 }
 
+/// No wait is longer: sums with moments stay far from the end of time.
+const LONGEST: Duration = Duration::from_hours(24 * 366);
+
 impl Setting for Duration {
-    const ALLOWED: &'static str = "a duration such as \"90s\", \"5m\" or \"24h\"";
+    const ALLOWED: &'static str = "a duration such as \"90s\", \"5m\" or \"24h\", at most a year";
 
     fn read(text: &str) -> Option<Self> {
-        humantime::parse_duration(text).ok()
+        humantime::parse_duration(text).ok().filter(|duration| *duration <= LONGEST)
     }
 
     fn write(&self) -> String {
-        quoted(&humantime::format_duration(*self).to_string().replace("day", "d").replace(' ', ""))
+        let millis = self.as_millis();
+        let units = [("h", 3_600_000_u128), ("m", 60_000), ("s", 1000)];
+        let whole = units.into_iter().find(|(_, unit)| millis > 0 && millis.is_multiple_of(*unit));
+        let (unit, size) = whole.unwrap_or(if millis == 0 { ("s", 1) } else { ("ms", 1) });
+        quoted(&format!("{}{unit}", millis / size))
     }
 }
 
@@ -51,6 +61,20 @@ impl Setting for String {
 
     fn write(&self) -> String {
         quoted(self)
+    }
+}
+
+impl Setting for Uri {
+    const ALLOWED: &'static str =
+        "a URL such as \"http://127.0.0.1:4317\" or \"https://collector.example:4317\"";
+
+    fn read(text: &str) -> Option<Self> {
+        let uri: Self = text.parse().ok()?;
+        (matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some()).then_some(uri)
+    }
+
+    fn write(&self) -> String {
+        quoted(&self.to_string())
     }
 }
 
@@ -141,6 +165,37 @@ impl Setting for Bytes {
     }
 }
 
+/// Which log lines are written: a level, and other levels for single targets.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LogLevel(String);
+
+impl LogLevel {
+    /// As a filter of log lines reads it.
+    pub fn as_str(&self) -> &str {
+        &self.0
+    }
+}
+
+impl Setting for LogLevel {
+    const ALLOWED: &'static str =
+        "error, warn, info, debug, trace or off, and such for single targets: \"info,ractor=warn\"";
+
+    /// A bare word must be a level: a filter would take a mistyped one for a target, and silence all others.
+    fn read(text: &str) -> Option<Self> {
+        let is_word = |word: &str| word.starts_with(|letter: char| letter.is_ascii_alphabetic());
+        let is_level = |word: &str| is_word(word) && word.parse::<LevelFilter>().is_ok();
+        let good = |part: &str| match part.split_once('=') {
+            Some((target, level)) => !target.is_empty() && is_level(level),
+            None => is_level(part),
+        };
+        text.split(',').all(|part| good(part.trim())).then(|| Self(text.to_owned()))
+    }
+
+    fn write(&self) -> String {
+        quoted(&self.0)
+    }
+}
+
 /// A share between 0 and 1, kept in hundredths.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Percent(pub u8);
@@ -222,10 +277,21 @@ mod tests {
 
     #[test]
     fn values_come_back_as_they_were_written() {
-        let durations = [0, 1, 90, 300, 3600, 86_400].map(Duration::from_secs);
-        for duration in durations {
-            let written = duration.write();
-            assert_eq!(Duration::read(written.trim_matches('"')), Some(duration), "{written}");
+        for (millis, expected) in [
+            (0, "0s"),
+            (1, "1ms"),
+            (1500, "1500ms"),
+            (90_000, "90s"),
+            (300_000, "5m"),
+            (3_600_000, "1h"),
+            (172_800_000, "48h"),
+        ] {
+            let duration = Duration::from_millis(millis);
+            assert_eq!(duration.write(), format!("\"{expected}\""));
+            assert_eq!(Duration::read(expected), Some(duration), "{expected}");
+        }
+        for refused in ["", "5", "-1s", "soon", "400d", "5 parsecs"] {
+            assert_eq!(Duration::read(refused), None, "{refused}");
         }
         for bytes in [0, 1, 1024, 64 << 20, 3 << 30, 1025] {
             let written = Bytes(bytes).write();
@@ -242,6 +308,28 @@ mod tests {
             ("x", None),
         ] {
             assert_eq!(Percent::read(text), share.map(Percent), "{text}");
+        }
+        for (text, good) in [
+            ("info,ractor=warn", true),
+            ("off", true),
+            ("debug, mailyard_store=trace", true),
+            ("inof", false),
+            ("", false),
+            ("info,", false),
+            ("info,=warn", false),
+            ("info,ractor=warm", false),
+            ("3", false),
+        ] {
+            assert_eq!(LogLevel::read(text).is_some(), good, "{text}");
+        }
+        for (text, good) in [
+            ("http://127.0.0.1:4317", true),
+            ("https://collector", true),
+            ("127.0.0.1:4317", false),
+            ("grpc://collector:4317", false),
+            ("collector", false),
+        ] {
+            assert_eq!(Uri::read(text).is_some(), good, "{text}");
         }
         assert_eq!(Bytes::read("64MB"), None);
         assert_eq!(Option::<u16>::read(""), Some(None));

@@ -2,7 +2,9 @@
 
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
-use super::setting::{Bytes, LogFormat, Percent, Setting, SmtpTls};
+use http::Uri;
+
+use super::setting::{Bytes, LogFormat, LogLevel, Percent, Setting, SmtpTls};
 
 /// A key of the configuration.
 #[derive(Clone, Copy, Debug)]
@@ -89,28 +91,39 @@ tree! {
     }
     /// What is written to the log.
     log: Log {
-        /// Which lines, by level and target.
-        filter: String = "info,ractor=warn",
+        /// The lowest level that is written, and other levels for single targets: "debug", "info,mailyard_worker=debug".
+        level: LogLevel = "info,ractor=warn",
         /// text, json, or auto: text on a terminal, JSON otherwise.
         format: LogFormat = "auto",
     }
     /// Where traces and metrics are sent.
     telemetry: Telemetry {
         /// The URL of an OTLP collector (gRPC). Empty: nothing is sent.
-        otlp_endpoint: String = "",
+        otlp_endpoint: Option<Uri> = "",
+        /// The share of traces that is sent. Of a trace that was begun elsewhere it was decided there.
+        sample: Percent = "0.01",
+    }
+    /// Where everything is kept.
+    store: Store {
+        /// The database file. Empty: mailyard.db in the data directory.
+        path: Option<PathBuf> = "",
+        /// The key that secrets are encrypted with. Empty: master.key in the data directory.
+        key_file: Option<PathBuf> = "",
     }
     /// This process as a worker.
     worker: Worker {
         /// Its name in the cluster; it stays the same over restarts. Empty: the host's name.
         id: String = "",
+        /// Turns of mailboxes under way at once; further ones wait.
+        max_inflight: u16 = "64",
     }
     /// When mailboxes are polled, tried again and disabled.
     sync: Sync {
-        /// The usual period of a mailbox.
+        /// The usual period of an active mailbox.
         active_period: Duration = "5m",
-        /// The period while there is much to do.
+        /// The shortest period of an active mailbox.
         active_min: Duration = "2m",
-        /// The first period while there is nothing to do.
+        /// The longest period of an active mailbox.
         active_max: Duration = "12m",
         /// How long the period may grow while nothing happens, for profiles that do not say.
         idle_max: Duration = "60m",
