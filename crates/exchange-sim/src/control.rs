@@ -93,7 +93,7 @@ fn list(world: &World, address: &str, folder: &str) -> Answer {
     let folder = percent_decoded(folder);
     let number = folder_named(&mailbox.contents(), &folder);
     let number = number.ok_or_else(|| not_found(format!("there is no folder {folder}")))?;
-    Ok(json!(world.list(mailbox, number)))
+    Ok(json!(World::list(mailbox, number)))
 }
 
 fn percent_decoded(text: &str) -> String {

@@ -151,7 +151,7 @@ impl Simulator {
     pub fn list(&self, mailbox: &str, folder: &str) -> Option<Vec<Listed>> {
         let mailbox = self.world.mailbox_at(mailbox)?;
         let folder = folder_named(&mailbox.contents(), folder)?;
-        Some(self.world.list(mailbox, folder))
+        Some(World::list(mailbox, folder))
     }
 
     /// The counters, as the control door tells them.

@@ -76,15 +76,16 @@ impl Response {
     }
 }
 
+const BUSY: &str = "The server cannot service this request right now. Try again later.";
+
 /// Answers one request.
 pub(crate) fn answer(world: &World, request: &Request<'_>) -> Response {
     let Some(caller) = authenticate(world, request.authorization) else {
         world.counters.request("(unauthorized)", None);
         return unauthorized();
     };
-    let document = match std::str::from_utf8(request.body) {
-        Ok(document) => document,
-        Err(_) => return Response::plain(StatusCode::BAD_REQUEST),
+    let Ok(document) = std::str::from_utf8(request.body) else {
+        return Response::plain(StatusCode::BAD_REQUEST);
     };
     let envelope = match xml::parse(document) {
         Ok(envelope) => envelope,
@@ -153,7 +154,6 @@ fn before(world: &World, operation: &str, address: &str) -> Result<Option<Respon
     if faults.strikes(Kind::Unauthorized, operation, address).is_some() {
         return Ok(Some(unauthorized()));
     }
-    const BUSY: &str = "The server cannot service this request right now. Try again later.";
     if faults.strikes(Kind::ServerBusy, operation, address).is_some() {
         return Err(Refusal::new("ErrorServerBusy", BUSY));
     }
@@ -314,7 +314,7 @@ pub(crate) fn write_values(name: &str, values: &[(&'static str, String)], out: &
 
 fn place(document: &str, offset: usize) -> (usize, usize) {
     let before = document.as_bytes().get(..offset).unwrap_or(document.as_bytes());
-    let line = before.iter().filter(|byte| **byte == b'\n').count() + 1;
+    let line = before.split(|byte| *byte == b'\n').count();
     let column = before.iter().rev().take_while(|byte| **byte != b'\n').count() + 1;
     (line, column)
 }

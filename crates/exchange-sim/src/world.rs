@@ -108,7 +108,7 @@ impl World {
         }
         let password = options.password.clone().unwrap_or_else(|| {
             let digest = Sha256::digest([b"password".as_slice(), &options.seed.to_be_bytes()].concat());
-            digest[..10].iter().map(|byte| format!("{byte:02x}")).collect()
+            hex(&digest[..10])
         });
         Self {
             password,
@@ -235,8 +235,7 @@ impl World {
 
     /// A Message-ID of this server.
     pub fn message_id(&self) -> String {
-        let key: String = self.search_key().iter().map(|byte| format!("{byte:02x}")).collect();
-        format!("<{key}@{}>", self.options.domain)
+        format!("<{}@{}>", hex(&self.search_key()), self.options.domain)
     }
 
     /// Delivers made messages, as a person or another server would send them. Returns how many arrived.
@@ -250,7 +249,7 @@ impl World {
     }
 
     /// The folder of a mailbox as tests want to see it.
-    pub fn list(&self, mailbox: &Mailbox, folder: u32) -> Vec<Listed> {
+    pub fn list(mailbox: &Mailbox, folder: u32) -> Vec<Listed> {
         let contents = mailbox.contents();
         let listed = contents.items_of(folder).into_iter().map(|item| Listed {
             item_id: crate::id::encode(crate::id::Name::Item {
@@ -266,6 +265,10 @@ impl World {
         });
         listed.collect()
     }
+}
+
+fn hex(bytes: &[u8]) -> String {
+    bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 
 /// A folder by the word that the control API uses.

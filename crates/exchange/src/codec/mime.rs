@@ -274,6 +274,15 @@ struct Decoder {
     held: usize,
 }
 
+/// The fast way; false, and nothing done, if the piece is not plain base64.
+fn push_quads(quads: &[u8], into: &mut Mime) -> bool {
+    let start = into.bytes.len();
+    into.bytes.resize(start + quads.len() / 4 * 3, 0);
+    let done = ENGINE.decode_slice(quads, into.bytes.get_mut(start..).unwrap_or_default());
+    into.bytes.truncate(start + done.as_ref().copied().unwrap_or(0));
+    done.is_ok()
+}
+
 impl Decoder {
     fn push(&mut self, mut piece: &[u8], into: &mut Mime) {
         let before = into.bytes.len();
@@ -285,20 +294,11 @@ impl Decoder {
         }
         let whole = piece.len() / 4 * 4;
         let (quads, rest) = piece.split_at(whole);
-        if !self.push_quads(quads, into) {
+        if !push_quads(quads, into) {
             quads.iter().for_each(|byte| self.push_byte(*byte, into));
         }
         rest.iter().for_each(|byte| self.push_byte(*byte, into));
         into.total += (into.bytes.len() - before) as u64;
-    }
-
-    /// The fast way; false, and nothing done, if the piece is not plain base64.
-    fn push_quads(&self, quads: &[u8], into: &mut Mime) -> bool {
-        let start = into.bytes.len();
-        into.bytes.resize(start + quads.len() / 4 * 3, 0);
-        let done = ENGINE.decode_slice(quads, into.bytes.get_mut(start..).unwrap_or_default());
-        into.bytes.truncate(start + done.as_ref().copied().unwrap_or(0));
-        done.is_ok()
     }
 
     fn push_byte(&mut self, byte: u8, into: &mut Mime) {
@@ -356,7 +356,8 @@ mod tests {
 
     #[test]
     fn contents_are_taken_out_however_the_answer_is_cut() {
-        let cases: [(&str, &str, &[(&str, bool)]); 16] = [
+        type Case = (&'static str, &'static str, &'static [(&'static str, bool)]);
+        let cases: [Case; 16] = [
             ("<a>text</a>", "<a>text</a>", &[]),
             (
                 "<a><t:MimeContent>SGVsbG8=</t:MimeContent>b</a>",

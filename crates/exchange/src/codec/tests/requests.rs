@@ -84,7 +84,11 @@ fn requests() -> Vec<(&'static str, String)> {
         ("GetItem", request(&GetItem { ids: &[id.clone(), other.clone()], properties: all, content: false })),
         (
             "GetItem.content",
-            request(&GetItem { ids: &[other.clone()], properties: Properties::NONE, content: true }),
+            request(&GetItem {
+                ids: std::slice::from_ref(&other),
+                properties: Properties::NONE,
+                content: true,
+            }),
         ),
         ("CreateItem", request(&create(Content::Draft(&draft())))),
         (

@@ -1,0 +1,6 @@
+//! The client against a server that plays scripts, over real TLS.
+#![allow(clippy::expect_used)]
+
+mod connection;
+#[allow(dead_code)]
+mod scripted;
