@@ -100,7 +100,7 @@ impl MasterKey {
         let cipher = Aes256Gcm::new_from_slice(key)
             .map_err(|_| Error::Key { path: path.clone(), detail: "its length is wrong".to_owned() })?;
         let digest = Sha256::new().chain_update(b"mailyard master key id").chain_update(key).finalize();
-        let id = digest.iter().take(8).map(|byte| format!("{byte:02x}")).collect();
+        let id = digest.iter().take(8).fold(String::new(), |id, byte| id + &format!("{byte:02x}"));
         Ok(Self { cipher, id, path })
     }
 

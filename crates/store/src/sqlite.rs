@@ -152,7 +152,7 @@ async fn pool(connections: u32, options: SqliteConnectOptions) -> sqlx::Result<S
     SqlitePoolOptions::new()
         .min_connections(1)
         .max_connections(connections)
-        .acquire_timeout(Duration::from_secs(60))
+        .acquire_timeout(Duration::from_mins(1))
         .idle_timeout(None)
         .max_lifetime(None)
         .test_before_acquire(false)
@@ -182,7 +182,7 @@ async fn check_schema(pool: &SqlitePool, path: &Path) -> Result<()> {
 fn explain(path: &Path, error: sqlx::Error) -> Error {
     const NOT_A_DATABASE: &str = "26";
     const CORRUPT: &str = "11";
-    let code = error.as_database_error().and_then(|error| error.code().map(|code| code.into_owned()));
+    let code = error.as_database_error().and_then(|error| error.code().map(std::borrow::Cow::into_owned));
     match code.as_deref() {
         Some(NOT_A_DATABASE) => Error::Corrupt(format!("{} is no SQLite database", path.display())),
         Some(CORRUPT) => Error::Corrupt(format!("{} is damaged; restore it from a backup", path.display())),

@@ -102,7 +102,7 @@ impl SqliteStore {
         if let Some(after) = &page.after {
             query.push(" AND m.address_key > ").push_bind(after.clone());
         }
-        filter::push(&mut query.push(" AND "), filter::MAILBOXES, filter)?;
+        filter::push(query.push(" AND "), filter::MAILBOXES, filter)?;
         query.push(" ORDER BY m.address_key LIMIT ").push_bind(i64::from(page.limit));
         query.build().fetch_all(&self.readers).await?.iter().map(read).collect()
     }
@@ -110,7 +110,7 @@ impl SqliteStore {
     pub(super) async fn matching(&self, org: &Org, filter: &Filter) -> Result<u64> {
         let mut query = QueryBuilder::<Sqlite>::new("SELECT count(*) AS n FROM mailbox m WHERE m.org = ");
         query.push_bind(org.0.clone());
-        filter::push(&mut query.push(" AND "), filter::MAILBOXES, filter)?;
+        filter::push(query.push(" AND "), filter::MAILBOXES, filter)?;
         query.build().fetch_one(&self.readers).await?.number("n")
     }
 
@@ -125,9 +125,9 @@ impl SqliteStore {
         let mut changed = 0;
         for id in select(&mut tx, org, selection).await? {
             let done = sqlx::query(
-                "UPDATE mailbox SET approval = ?1, approval_time = ?, revision = revision + 1,
+                "UPDATE mailbox SET approval = ?1, approval_time = ?2, revision = revision + 1,
                    wanted_revision = wanted_revision + 1
-                 WHERE mailbox_id = ? AND approval <> ?1",
+                 WHERE mailbox_id = ?3 AND approval <> ?1",
             )
             .bind(approval.word())
             .bind(at.as_millis())
@@ -210,7 +210,7 @@ pub(super) async fn select(tx: &mut Tx, org: &Org, selection: &Selection) -> Res
         Selection::Matching(wanted) => {
             let mut query = QueryBuilder::<Sqlite>::new("SELECT mailbox_id FROM mailbox m WHERE m.org = ");
             query.push_bind(org.0.clone());
-            filter::push(&mut query.push(" AND "), filter::MAILBOXES, wanted)?;
+            filter::push(query.push(" AND "), filter::MAILBOXES, wanted)?;
             query.push(" ORDER BY m.address_key").build().fetch_all(&mut **tx).await?.iter().map(id).collect()
         }
     }

@@ -1,0 +1,175 @@
+//! Test & enable of many mailboxes.
+
+use std::sync::Arc;
+
+use mailyard_policy::{
+    Reason,
+    id::{MailboxId, OperationId},
+    mailbox::Kept,
+    operation::{Method, State},
+};
+use mailyard_store::{
+    Store,
+    holder::{Claimed, Commit},
+    people::{Approval, LongState, NewMailbox, Selection, TestOutcome, TestResult},
+    query::{Filter, Operator},
+};
+
+use crate::world::{World, at, compare, kept, mailbox, profile, refused};
+
+const RUN: OperationId = OperationId::new(70);
+
+async fn approved(store: &Arc<dyn Store>, count: u128) -> (World, Vec<Claimed>) {
+    let (world, claimed) = World::with_mailboxes(store.clone(), count).await;
+    let all = Selection::Matching(Filter::All);
+    store.decide_approval(&world.org, &all, Approval::Approved, at(0)).await.unwrap();
+    (world, claimed)
+}
+
+fn ends(run: OperationId, result: TestResult, reason: Option<Reason>) -> Commit {
+    let kept = Kept { test_done: Some(run), ..kept(State::Enabled, State::Enabled) };
+    Commit {
+        kept: Some(kept),
+        test: Some((run, TestOutcome { result, reasons: [reason, None, None], at: at(9) })),
+        ..Commit::default()
+    }
+}
+
+async fn wanted(store: &Arc<dyn Store>, world: &World) -> Vec<(MailboxId, Option<OperationId>)> {
+    let mut list: Vec<_> = store
+        .unapplied(world.incarnation, 100)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|(id, wanted)| (id, wanted.test))
+        .filter(|(_, test)| test.is_some())
+        .collect();
+    list.sort();
+    list
+}
+
+pub async fn a_test_is_handed_out_and_ends(store: Arc<dyn Store>) {
+    let (world, claimed) = approved(&store, 5).await;
+    let run =
+        store.start_test(&world.org, RUN, &Selection::Matching(Filter::All), "all", at(1)).await.unwrap();
+    assert_eq!((run.state, run.total, run.running), (LongState::Running, 5, 0));
+    assert_eq!(wanted(&store, &world).await, [], "nothing is handed out yet");
+    for expected in [2, 2, 1, 0] {
+        assert_eq!(store.advance_test(&world.lead, RUN, 2, &[]).await.unwrap(), expected);
+    }
+    assert_eq!(wanted(&store, &world).await.len(), 5);
+    for (n, claimed) in claimed.iter().enumerate() {
+        let mut fence = claimed.fence;
+        let (result, reason) = if n == 2 {
+            (TestResult::Failure, Some(Reason::ImpersonationDenied))
+        } else {
+            (TestResult::Success, None)
+        };
+        world.commit(&mut fence, ends(RUN, result, reason)).await;
+        // Told twice, counted once.
+        world.commit(&mut fence, ends(RUN, TestResult::Skipped, None)).await;
+    }
+    let run = store.operation(RUN).await.unwrap().unwrap();
+    assert_eq!((run.running, run.succeeded, run.failed, run.skipped), (0, 4, 1, 0));
+    let ended = store.operation_results(RUN, 0, 100).await.unwrap();
+    let order: Vec<u128> = ended.iter().map(|item| item.mailbox.get()).collect();
+    assert_eq!(order, [1, 2, 3, 4, 5], "in the order in which they ended");
+    assert_eq!(ended[2].outcome.as_ref().unwrap().reasons[0], Some(Reason::ImpersonationDenied));
+    assert_eq!(store.operation_results(RUN, 3, 1).await.unwrap(), ended[3..4]);
+    assert_eq!(wanted(&store, &world).await, []);
+    store.set_operation_state(&world.lead, RUN, LongState::Done, None, at(20)).await.unwrap();
+    let run = store.operation(RUN).await.unwrap().unwrap();
+    assert_eq!((run.state, run.end_time), (LongState::Done, Some(at(20))));
+    let late = store.set_operation_state(&world.lead, RUN, LongState::Running, None, at(21)).await;
+    assert_eq!(refused(late).0, Reason::ResourceNotFound);
+    assert_eq!(
+        (store.operations(true, 9).await.unwrap().len(), store.operations(false, 9).await.unwrap().len()),
+        (0, 1)
+    );
+    let mailbox = store.mailbox(MailboxId::new(1)).await.unwrap().unwrap();
+    assert_eq!((mailbox.test_wanted, mailbox.test_done), (Some(RUN), Some(RUN)));
+}
+
+pub async fn what_cannot_be_tested_is_skipped_at_once(store: Arc<dyn Store>) {
+    let world = World::new(store.clone()).await;
+    let none = NewMailbox { methods: [Method::None; 3], ..mailbox(1, Some(world.profile)) };
+    let rows = [none, mailbox(2, None), mailbox(3, Some(world.profile)), mailbox(4, Some(world.profile))];
+    store.create_mailboxes(&world.org, &rows, at(0)).await.unwrap();
+    let four = Selection::Addresses(vec![rows[3].address.clone()]);
+    store.decide_approval(&world.org, &four, Approval::Approved, at(0)).await.unwrap();
+    let run =
+        store.start_test(&world.org, RUN, &Selection::Matching(Filter::All), "all", at(1)).await.unwrap();
+    assert_eq!((run.total, run.running, run.skipped), (4, 0, 3));
+    let reasons: Vec<_> = store
+        .operation_results(RUN, 0, 9)
+        .await
+        .unwrap()
+        .into_iter()
+        .map(|item| (item.mailbox.get(), item.outcome.unwrap().reasons[0].unwrap()))
+        .collect();
+    let expected =
+        [(1, Reason::MethodNotSupported), (2, Reason::ProfileNotSet), (3, Reason::MailboxNotApproved)];
+    assert_eq!(reasons, expected);
+    assert_eq!(store.advance_test(&world.lead, RUN, 9, &[]).await.unwrap(), 1);
+    let nobody = Selection::Matching(compare("address", Operator::Equal, "nobody"));
+    let empty = store.start_test(&world.org, OperationId::new(2), &nobody, "nobody", at(1)).await;
+    assert_eq!(refused(empty).0, Reason::SelectionEmpty);
+    let unknown = Selection::Addresses(vec!["nobody@contoso.example".to_owned()]);
+    let result = store.start_test(&world.org, OperationId::new(3), &unknown, "x", at(1)).await;
+    assert_eq!(refused(result).0, Reason::ResourceNotFound);
+    assert_eq!(store.operations(false, 9).await.unwrap().len(), 1);
+}
+
+pub async fn held_profiles_wait(store: Arc<dyn Store>) {
+    let (world, _) = approved(&store, 2).await;
+    let other = store.create_profile(&profile(78, "Other"), None).await.unwrap().id;
+    store.create_mailboxes(&world.org, &[mailbox(3, Some(other))], at(0)).await.unwrap();
+    let all = Selection::Matching(Filter::All);
+    store.decide_approval(&world.org, &all, Approval::Approved, at(0)).await.unwrap();
+    store.start_test(&world.org, RUN, &all, "all", at(1)).await.unwrap();
+    assert_eq!(store.advance_test(&world.lead, RUN, 9, &[world.profile]).await.unwrap(), 1);
+    let halted = Some(Reason::ProfileTestHalted);
+    store.set_operation_state(&world.lead, RUN, LongState::Paused, halted, at(2)).await.unwrap();
+    let run = store.operation(RUN).await.unwrap().unwrap();
+    assert_eq!((run.state, run.reason, run.running, run.end_time), (LongState::Paused, halted, 1, None));
+    assert_eq!(
+        store.advance_test(&world.lead, RUN, 1, &[other]).await.unwrap(),
+        1,
+        "the next one is a canary"
+    );
+    store.set_operation_state(&world.lead, RUN, LongState::Running, None, at(3)).await.unwrap();
+    assert_eq!(store.advance_test(&world.lead, RUN, 9, &[]).await.unwrap(), 1);
+}
+
+pub async fn canceling_takes_tests_back(store: Arc<dyn Store>) {
+    let (world, claimed) = approved(&store, 4).await;
+    store.start_test(&world.org, RUN, &Selection::Matching(Filter::All), "all", at(1)).await.unwrap();
+    store.advance_test(&world.lead, RUN, 3, &[]).await.unwrap();
+    let first = wanted(&store, &world).await[0].0;
+    let mut fence = claimed.iter().find(|claimed| claimed.fence.mailbox == first).unwrap().fence;
+    world.commit(&mut fence, ends(RUN, TestResult::Success, None)).await;
+    store.set_operation_state(&world.lead, RUN, LongState::Canceled, None, at(5)).await.unwrap();
+    assert_eq!(wanted(&store, &world).await, []);
+    assert_eq!(store.advance_test(&world.lead, RUN, 9, &[]).await.unwrap(), 0);
+    let run = store.operation(RUN).await.unwrap().unwrap();
+    assert_eq!((run.state, run.running, run.succeeded), (LongState::Canceled, 0, 1));
+    // A holder that had not heard of it yet changes nothing any more.
+    let second = claimed.iter().find(|claimed| claimed.fence.mailbox != first).unwrap();
+    let mut fence = second.fence;
+    world.commit(&mut fence, ends(RUN, TestResult::Success, None)).await;
+    assert_eq!(store.operation(RUN).await.unwrap().unwrap().succeeded, 1);
+}
+
+pub async fn two_tests_of_one_mailbox_follow_each_other(store: Arc<dyn Store>) {
+    let (world, claimed) = approved(&store, 1).await;
+    let next = OperationId::new(71);
+    for run in [RUN, next] {
+        store.start_test(&world.org, run, &Selection::Matching(Filter::All), "all", at(1)).await.unwrap();
+    }
+    assert_eq!(store.advance_test(&world.lead, RUN, 9, &[]).await.unwrap(), 1);
+    assert_eq!(store.advance_test(&world.lead, next, 9, &[]).await.unwrap(), 0, "the mailbox is busy");
+    let mut fence = claimed[0].fence;
+    world.commit(&mut fence, ends(RUN, TestResult::Success, None)).await;
+    assert_eq!(store.advance_test(&world.lead, next, 9, &[]).await.unwrap(), 1);
+    assert_eq!(wanted(&store, &world).await, [(fence.mailbox, Some(next))]);
+}
