@@ -1,1 +1,238 @@
-//! The stage on which whole systems are tested.
+//! The stage on which whole systems are tested: a simulated Exchange, a store, and a worker that holds everything.
+
+use std::{error::Error, future::Future, sync::Arc, time::Duration};
+
+use mailyard_exchange_sim::{Options, Simulator};
+use mailyard_host::clock;
+use mailyard_policy::{
+    Timestamp,
+    id::{Incarnation, MailboxId, OperationId, Org, OutgoingId, ProfileId, RecordId, Revision, WorkerId},
+    lease, mailbox,
+    operation::Method,
+    outbox::Capabilities,
+};
+use mailyard_store::{
+    Store,
+    fleet::{Leadership, SoleHolder},
+    people::{Approval, LongState, MailboxKind, NewMailbox, Profile, Selection},
+    query::{Filter, Page},
+    records::{Email, NewOutgoing, OutgoingBody, OutgoingContent},
+    secret::MasterKey,
+    sqlite::SqliteStore,
+};
+use mailyard_worker::{
+    settings::Settings,
+    shared::{Clocks, Shared},
+    supervisor::{Message, Supervisor},
+};
+use ractor::{Actor, ActorRef};
+
+/// What any step may fail with.
+pub type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
+
+/// Everything together, on free ports and in a folder of its own.
+pub struct Stage {
+    /// The simulated Exchange.
+    pub simulator: Simulator,
+    /// What is kept.
+    pub store: Arc<dyn Store>,
+    /// Where everything belongs.
+    pub org: Org,
+    /// The one profile.
+    pub profile: ProfileId,
+    /// Addresses of the mailboxes, as the simulator made them.
+    pub addresses: Vec<String>,
+    /// The worker's supervisor.
+    pub worker: ActorRef<Message>,
+    lead: Leadership,
+    _folder: tempfile::TempDir,
+}
+
+/// Numbers that make a story short: everything that waits for minutes waits for fractions of a second.
+pub fn hurried() -> Settings {
+    let millis = Duration::from_millis;
+    Settings {
+        sync: mailbox::Rules {
+            active_period: millis(200),
+            active_min: millis(100),
+            active_max: millis(400),
+            idle_max: millis(400),
+            retry_gap: millis(100),
+            test_gap: millis(50),
+            back_off: millis(100),
+            back_off_max: millis(300),
+            ..mailbox::Rules::default()
+        },
+        outbox: mailyard_policy::outbox::Rules {
+            retry_gap: millis(100),
+            look_gap: millis(100),
+            ..Default::default()
+        },
+        breaker: mailyard_policy::breaker::Rules {
+            canary_first: millis(200),
+            canary_max: millis(400),
+            ..Default::default()
+        },
+        ..Settings::default()
+    }
+}
+
+impl Stage {
+    /// So many mailboxes, approved, with incoming and outgoing by server-side synchronization; none is tested yet.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being built.
+    pub async fn new(mailboxes: usize, settings: Settings) -> Outcome<Self> {
+        let folder = tempfile::tempdir()?;
+        let simulator = Simulator::start(Options::new(mailboxes, 1, folder.path().join("sim"))).await?;
+        let key = MasterKey::load_or_create(&folder.path().join("master.key"))?;
+        let store: Arc<dyn Store> =
+            Arc::new(SqliteStore::open(&folder.path().join("mailyard.db"), key).await?);
+        let org = Org("default".to_owned());
+        let hour = Duration::from_hours(1);
+        let lead = store.elect("stage", hour, Some(SoleHolder)).await?.ok_or("nobody else leads")?;
+        let profile = profile(&simulator, &org)?;
+        let password = simulator.ready().password.clone().into();
+        store.create_profile(&profile, Some(&password)).await?;
+        let addresses = simulator.addresses();
+        let rows: Vec<NewMailbox> =
+            addresses.iter().map(|address| new_mailbox(address, profile.id)).collect::<Result<_, _>>()?;
+        store.create_mailboxes(&org, &rows, clock::now()).await?;
+        let all = Selection::Matching(Filter::All);
+        store.decide_approval(&org, &all, Approval::Approved, clock::now()).await?;
+
+        let (worker, incarnation) = (WorkerId("stage".to_owned()), Incarnation::new(clock::new_id()?));
+        store.register(&lead, &worker, incarnation, "test", hour).await?;
+        let free: Vec<_> =
+            store.shards().await?.into_iter().map(|shard| (shard.shard, shard.epoch)).collect();
+        store.grant(&lead, (&worker, incarnation), &free).await?;
+        let clocks = Clocks { now: clock::now, boot: clock::boot_time };
+        let lease_rules = lease::Rules { ttl: hour, ..lease::Rules::default() };
+        let shared = Arc::new(Shared::new(store.clone(), settings, clocks, lease_rules));
+        shared.lease_event(lease::Event::Renewed { sent: clock::boot_time() });
+        let (worker, _) = Actor::spawn(None, Supervisor, (shared, incarnation)).await?;
+        let profile = profile.id;
+        Ok(Self { simulator, store, org, profile, addresses, worker, lead, _folder: folder })
+    }
+
+    /// Tests and enables all mailboxes, and waits until every test has ended well.
+    ///
+    /// # Errors
+    /// One did not.
+    pub async fn test_and_enable(&self) -> Outcome {
+        let id = OperationId::new(clock::new_id()?);
+        let all = Selection::Matching(Filter::All);
+        let operation = self.store.start_test(&self.org, id, &all, "all", clock::now()).await?;
+        self.store.advance_test(&self.lead, id, operation.total as u32, &[]).await?;
+        self.nudge();
+        self.until("every test has ended", || async {
+            let ended = self.store.operation(id).await?.ok_or("no operation")?;
+            Ok(ended.succeeded + ended.failed + ended.skipped == ended.total
+                || ended.state == LongState::Done)
+        })
+        .await
+    }
+
+    /// Something changed in the store.
+    pub fn nudge(&self) {
+        let _stopped = self.worker.cast(Message::Round);
+    }
+
+    /// Enqueues an email.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn enqueue(&self, from: &str, to: &str, subject: &str) -> Outcome<RecordId> {
+        let mailbox = self.store.mailbox_at(&self.org, from).await?.ok_or("no such mailbox")?;
+        let email = NewOutgoing {
+            id: OutgoingId::new(clock::new_id()?),
+            mailbox: mailbox.set.id,
+            idempotency_key: None,
+            content: OutgoingContent {
+                from: from.to_owned(),
+                to: vec![to.to_owned()],
+                cc: vec![],
+                bcc: vec![],
+                subject: subject.to_owned(),
+                body: OutgoingBody::Text("Hello.".to_owned()),
+                attachments: vec![],
+            },
+            expires: None,
+            at: clock::now(),
+        };
+        let (email, _) = self.store.enqueue(&self.org, &email).await?;
+        self.nudge();
+        Ok(email.id)
+    }
+
+    /// All emails.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn emails(&self) -> Outcome<Vec<Email>> {
+        let page = Page { after: None, limit: 1000 };
+        Ok(self.store.emails(&self.org, &Filter::All, &page).await?)
+    }
+
+    /// Waits for a condition, half a minute at the most.
+    ///
+    /// # Errors
+    /// It did not come about in time; or the condition's own error.
+    pub async fn until<F, R>(&self, what: &str, mut condition: F) -> Outcome
+    where
+        F: FnMut() -> R,
+        R: Future<Output = Outcome<bool>>,
+    {
+        let begun = tokio::time::Instant::now();
+        while !condition().await? {
+            if begun.elapsed() > Duration::from_secs(30) {
+                return Err(format!("in vain: {what}; {}", self.simulator.stats()).into());
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        Ok(())
+    }
+}
+
+fn profile(simulator: &Simulator, org: &Org) -> Outcome<Profile> {
+    let ready = simulator.ready();
+    Ok(Profile {
+        id: ProfileId::new(clock::new_id()?),
+        org: org.clone(),
+        display_name: "Simulated".to_owned(),
+        description: String::new(),
+        incoming_url: Some(ready.ews_url.clone()),
+        outgoing_url: Some(ready.ews_url.clone()),
+        auth: "basic".to_owned(),
+        user: ready.user.clone(),
+        password_set: true,
+        ca_pem: Some(std::fs::read_to_string(&ready.ca_file)?),
+        process_email_from: None,
+        minimum_interval: Duration::ZERO,
+        max_connections: 10,
+        idle_max: Duration::from_millis(400),
+        move_failed: true,
+        alert_owner: false,
+        owner_email: None,
+        request_deadline: None,
+        lanes: 1,
+        capabilities: Capabilities::default(),
+        create_time: Timestamp::EPOCH,
+        revision: Revision(0),
+        secret_revision: Revision(0),
+    })
+}
+
+fn new_mailbox(address: &str, profile: ProfileId) -> Outcome<NewMailbox> {
+    Ok(NewMailbox {
+        id: MailboxId::new(clock::new_id()?),
+        address: address.to_owned(),
+        display_name: address.to_owned(),
+        kind: MailboxKind::User,
+        profile: Some(profile),
+        methods: [Method::ServerSide, Method::ServerSide, Method::None],
+        owner_email: None,
+        crm_id: None,
+        process_email_from: None,
+    })
+}

@@ -79,6 +79,28 @@ struct State {
     eligible: u32,
     unsaved: bool,
     facts: VecDeque<Fact>,
+    probe: ProbeState,
+}
+
+/// Whether it is being found out, or is known, how sending behaves on the profile's server.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum ProbeState {
+    Open,
+    Running,
+    Known,
+}
+
+/// The right to find out how sending behaves: one mailbox of the lane has it at a time, so that not each of thousands
+/// sends itself a message. Given back when it is dropped.
+pub struct Probe<'a>(&'a Lane);
+
+impl Drop for Probe<'_> {
+    fn drop(&mut self) {
+        let mut state = self.0.state();
+        if state.probe == ProbeState::Running {
+            state.probe = ProbeState::Open;
+        }
+    }
 }
 
 impl Lane {
@@ -107,6 +129,7 @@ impl Lane {
             eligible: 0,
             unsaved: false,
             facts: VecDeque::new(),
+            probe: probe_state(&current),
         };
         Ok(Arc::new(Self {
             profile: current.profile.id,
@@ -153,8 +176,10 @@ impl Lane {
             || before.profile.ca_pem != profile.ca_pem;
         self.gate.set_max_connections(profile.max_connections);
         let current = current(&self.shared.settings, &self.shared, profile, password.as_ref(), &self.gate);
+        let probe = probe_state(&current);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(current);
         if another_road {
+            self.state().probe = probe;
             self.breaker_event(breaker::Event::Changed);
         }
         Ok(true)
@@ -295,12 +320,34 @@ impl Lane {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    /// The right to find out how sending behaves; `None`: it is known, or somebody is at it.
+    pub fn probe(&self) -> Option<Probe<'_>> {
+        let mut state = self.state();
+        if state.probe != ProbeState::Open {
+            return None;
+        }
+        state.probe = ProbeState::Running;
+        drop(state);
+        Some(Probe(self))
+    }
+
     /// Keeps what a probe learnt of the server's sending.
     ///
     /// # Errors
     /// The store's.
     pub async fn keep_capabilities(&self, capabilities: &Capabilities) -> store::Result<()> {
-        self.shared.store.keep_capabilities(self.profile, self.epoch, capabilities).await
+        self.shared.store.keep_capabilities(self.profile, self.epoch, capabilities).await?;
+        if capabilities.consumes_draft.is_some() {
+            self.state().probe = ProbeState::Known;
+        }
+        Ok(())
+    }
+}
+
+fn probe_state(current: &Current) -> ProbeState {
+    match current.profile.capabilities.consumes_draft {
+        Some(_) => ProbeState::Known,
+        None => ProbeState::Open,
     }
 }
 

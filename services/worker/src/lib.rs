@@ -7,6 +7,7 @@ pub mod scheduler;
 mod send;
 pub mod settings;
 pub mod shared;
+pub mod supervisor;
 mod test;
 pub mod turn;
 mod undeliverable;

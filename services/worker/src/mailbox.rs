@@ -415,7 +415,8 @@ async fn work(turn: &mut Turn, lane: &Lane, work: Work) -> Worked {
         Work::Incoming => poll::poll(turn).await,
         Work::Outgoing { check } => send::send(turn, check).await,
         Work::Test(kinds) => {
-            return match test::test(turn, kinds).await {
+            let probe = lane.probe();
+            return match test::test(turn, kinds, probe.is_some()).await {
                 Ok(findings) => tested(lane, findings).await,
                 Err(trouble) => {
                     Worked { answer: trouble.answer(), result: Err(trouble), tested: None, spoiled: false }

@@ -20,18 +20,18 @@ pub struct Findings {
     pub failure: Option<Failure>,
 }
 
-/// Tests these operations, in the order of [`Kind::ALL`].
+/// Tests these operations, in the order of [`Kind::ALL`]; with `probe` it is also found out how sending behaves.
 ///
 /// # Errors
 /// [`Trouble`] of our own side; what fails at Exchange is a finding.
-pub async fn test(turn: &mut Turn, kinds: [bool; 3]) -> Result<Findings, Trouble> {
+pub async fn test(turn: &mut Turn, kinds: [bool; 3], probe: bool) -> Result<Findings, Trouble> {
     let mut findings = Findings { tested: [None; 3], capabilities: None, failure: None };
     if kinds[Kind::Incoming as usize] {
         let result = incoming(turn).await;
         findings.note(Kind::Incoming, result)?;
     }
     if kinds[Kind::Outgoing as usize] {
-        let result = outgoing(turn).await;
+        let result = outgoing(turn, probe).await;
         let result = result.map(|capabilities| findings.capabilities = capabilities);
         findings.note(Kind::Outgoing, result)?;
     }
@@ -59,10 +59,10 @@ async fn incoming(turn: &Turn) -> Result<(), Trouble> {
 }
 
 /// The drafts can be reached; once per server it is also found out how sending behaves there.
-async fn outgoing(turn: &Turn) -> Result<Option<Capabilities>, Trouble> {
+async fn outgoing(turn: &Turn, probe: bool) -> Result<Option<Capabilities>, Trouble> {
     let mailbox = turn.outgoing()?;
     mailbox.get_folder(&Folder::WellKnown(WellKnown::Drafts)).await?;
-    if turn.current.profile.capabilities.consumes_draft.is_some() {
+    if !probe {
         return Ok(None);
     }
     turn.may_act()?;

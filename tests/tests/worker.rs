@@ -1,0 +1,127 @@
+//! Stories of a worker between a simulated Exchange and a store: what comes in is tracked, what is enqueued leaves.
+
+use mailyard_exchange_sim::{Made, Rule};
+use mailyard_policy::{
+    Reason,
+    operation::{Health, Kind, State},
+    outbox,
+};
+use mailyard_store::{
+    query::Page,
+    records::{Direction, EmailState},
+};
+use mailyard_tests::{Outcome, Stage, hurried};
+
+fn made(to: &str, count: u32) -> Made {
+    Made { to: vec![to.to_owned()], count: Some(count), ..Made::default() }
+}
+
+fn rule(json: &str) -> Outcome<Rule> {
+    Ok(serde_json::from_str(json)?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn delivered_mail_is_tracked_once_whatever_happens_to_the_answers() -> Outcome {
+    let stage = Stage::new(3, hurried()).await?;
+    stage.test_and_enable().await?;
+    let (one, two) = (&stage.addresses[0], &stage.addresses[1]);
+    stage.simulator.deliver(&made(one, 25));
+    stage.simulator.deliver(&Made { to: vec![one.clone(), two.clone()], ..Made::default() });
+    stage.simulator.fault(rule(r#"{"kind":"lost_response","rate":0.3,"for_seconds":2}"#)?)?;
+    stage.simulator.fault(rule(r#"{"kind":"repeated_changes"}"#)?)?;
+    stage.simulator.fault(rule(r#"{"kind":"bad_sync_state","rate":0.2,"for_seconds":2}"#)?)?;
+    stage
+        .until("all of it is tracked, and seen in both mailboxes", || async {
+            let emails = stage.emails().await?;
+            Ok(emails.len() >= 26 && emails.iter().any(|email| email.mailboxes.len() == 2))
+        })
+        .await?;
+    let emails = stage.emails().await?;
+    assert_eq!(emails.len(), 26, "each once");
+    assert!(emails.iter().all(|email| email.direction == Direction::Incoming));
+    let shared = emails.iter().filter(|email| email.mailboxes.len() == 2);
+    assert_eq!(shared.count(), 1, "one record, two sightings");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn enqueued_mail_is_sent_once_and_tracked_where_it_arrives() -> Outcome {
+    let stage = Stage::new(2, hurried()).await?;
+    stage.test_and_enable().await?;
+    let (one, two) = (&stage.addresses[0], &stage.addresses[1]);
+    stage
+        .simulator
+        .fault(rule(r#"{"kind":"lost_response","operation":"CreateItem","rate":0.4,"for_seconds":2}"#)?)?;
+    let mut ids = Vec::new();
+    for number in 0..8 {
+        ids.push(stage.enqueue(one, two, &format!("number {number}")).await?);
+    }
+    stage
+        .until("all of them are sent and arrived", || async {
+            let emails = stage.emails().await?;
+            let sent = emails
+                .iter()
+                .filter(|email| email.state == EmailState::Outgoing(outbox::State::Sent))
+                .count();
+            let arrived = emails.iter().filter(|email| email.direction == Direction::Incoming).count();
+            Ok(sent == 8 && arrived == 8)
+        })
+        .await?;
+    let tests = 1;
+    assert_eq!(stage.simulator.submissions().len() - tests, 8, "the probe of the first test, and each once");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_failing_mailbox_is_disabled_after_ten_failures_and_a_test_brings_it_back() -> Outcome {
+    let stage = Stage::new(2, hurried()).await?;
+    stage.test_and_enable().await?;
+    let one = stage.addresses[0].clone();
+    let mailbox = || async { stage.store.mailbox_at(&stage.org, &one).await?.ok_or_else(|| "gone".into()) };
+    stage.simulator.fault(rule(&format!(r#"{{"kind":"mailbox_unavailable","mailbox":"{one}"}}"#))?)?;
+    stage
+        .until("incoming is disabled", || async {
+            let mailbox: Outcome<mailyard_store::people::Mailbox> = mailbox().await;
+            Ok(mailbox?.operations[Kind::Incoming as usize].state == State::Disabled)
+        })
+        .await?;
+    let failed: Outcome<mailyard_store::people::Mailbox> = mailbox().await;
+    let failed = failed?;
+    assert_eq!(failed.health, Health::Failing);
+    assert_eq!(failed.operations[Kind::Incoming as usize].reason, Some(Reason::MailboxUnavailable));
+    let other = stage.store.mailbox_at(&stage.org, &stage.addresses[1]).await?.ok_or("gone")?;
+    assert_eq!(other.health, Health::Ok);
+    stage.simulator.clear_faults();
+    stage.test_and_enable().await?;
+    stage
+        .until("it is well again", || async {
+            let mailbox: Outcome<mailyard_store::people::Mailbox> = mailbox().await;
+            Ok(mailbox?.health == Health::Ok)
+        })
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_cannot_be_read_is_put_aside_and_the_rest_comes_through() -> Outcome {
+    let stage = Stage::new(1, hurried()).await?;
+    stage.test_and_enable().await?;
+    let one = &stage.addresses[0];
+    stage.simulator.fault(rule(r#"{"kind":"poison","rate":0.4}"#)?)?;
+    stage.simulator.deliver(&made(one, 20));
+    let page = Page { after: None, limit: 100 };
+    stage
+        .until("everything is tracked or put aside", || async {
+            let aside = stage.store.quarantined(&stage.org, None, &page).await?.len();
+            Ok(stage.emails().await?.len() + aside == 20)
+        })
+        .await?;
+    stage
+        .until("what was put aside lies in its folder", || async {
+            let aside = stage.store.quarantined(&stage.org, None, &page).await?;
+            Ok(!aside.is_empty() && aside.iter().all(|item| item.moved && item.reason == Reason::ItemCorrupt))
+        })
+        .await?;
+    let aside = stage.store.quarantined(&stage.org, None, &page).await?.len();
+    assert_eq!(stage.simulator.list(one, "Undeliverable").map(|listed| listed.len()), Some(aside));
+    Ok(())
+}
