@@ -3,6 +3,7 @@
 //! Every key stands once, in [`tree`], with its default and its meaning: reading, checking and printing follow from it.
 
 mod load;
+mod rules;
 mod setting;
 #[cfg(test)]
 mod tests;

@@ -3,5 +3,6 @@
 
 pub mod filter;
 pub mod import;
+pub mod leader;
 pub mod mail;
 pub mod page_token;

@@ -1,0 +1,61 @@
+//! Compiles the protocol files, and reads the privilege of each method out of them.
+#![allow(clippy::expect_used, clippy::format_collect)]
+
+use std::{env, fmt::Write as _, fs, path::PathBuf};
+
+use prost_reflect::{DescriptorPool, MethodDescriptor};
+
+const ROOT: &str = "../../proto";
+const FILES: &[&str] = &[
+    "mailyard/admin/v1/alert_service.proto",
+    "mailyard/admin/v1/mailbox_service.proto",
+    "mailyard/admin/v1/operation_service.proto",
+    "mailyard/admin/v1/profile_service.proto",
+    "mailyard/admin/v1/settings_service.proto",
+    "mailyard/admin/v1/status_service.proto",
+    "mailyard/cluster/v1/session_service.proto",
+    "mailyard/records/v1/email_service.proto",
+];
+/// Its only caller is a worker, which shows the certificate of the cluster.
+const PRIVATE: &str = "mailyard.cluster.v1";
+
+fn main() {
+    println!("cargo:rerun-if-changed={ROOT}");
+    let out = PathBuf::from(env::var("OUT_DIR").expect("cargo sets OUT_DIR"));
+    let mut compiler = protox::Compiler::new([ROOT]).expect("the protocol's folder is there");
+    compiler.include_imports(true).include_source_info(true).open_files(FILES).expect("the files compile");
+    fs::write(out.join("descriptors.bin"), compiler.encode_file_descriptor_set()).expect("OUT_DIR is ours");
+    fs::write(out.join("privileges.rs"), privileges(&compiler.descriptor_pool())).expect("OUT_DIR is ours");
+    tonic_prost_build::configure()
+        .build_transport(true)
+        .compile_fds(compiler.file_descriptor_set())
+        .expect("code is generated");
+}
+
+fn privileges(pool: &DescriptorPool) -> String {
+    let option =
+        pool.get_extension_by_name("mailyard.admin.v1.privilege").expect("privilege.proto defines it");
+    let mut table = String::from("[\n");
+    for service in pool.services().filter(|service| service.package_name() != PRIVATE) {
+        for method in service.methods() {
+            let privilege = privilege(&method, &option);
+            writeln!(table, "    ({:?}, Privilege::{privilege}),", path(&method)).expect("a String takes it");
+        }
+    }
+    table + "]"
+}
+
+fn path(method: &MethodDescriptor) -> String {
+    format!("/{}/{}", method.parent_service().full_name(), method.name())
+}
+
+/// The variant's name in generated code.
+fn privilege(method: &MethodDescriptor, option: &prost_reflect::ExtensionDescriptor) -> String {
+    let options = method.options();
+    let number = options.get_extension(option).as_enum_number().unwrap_or_default();
+    let prost_reflect::Kind::Enum(privileges) = option.kind() else { panic!("a privilege is an enum") };
+    let value = privileges.get_value(number).expect("the value is one of the enum");
+    assert!(number != 0, "{} names no privilege", path(method));
+    let words = value.name().trim_start_matches("PRIVILEGE_").split('_');
+    words.map(|word| word[..1].to_owned() + &word[1..].to_lowercase()).collect()
+}
