@@ -2,30 +2,26 @@
 
 use std::{error::Error, future::Future, sync::Arc, time::Duration};
 
+use mailyard::embedded;
+use mailyard_coordinator::{Coordinator, leader::Leader, leadership::Leading};
 use mailyard_exchange_sim::{Options, Simulator};
-use mailyard_host::clock;
+use mailyard_host::{clock, config::Config, metrics::Metrics, shutdown::Shutdown};
 use mailyard_policy::{
     Timestamp,
-    id::{Incarnation, MailboxId, OperationId, Org, OutgoingId, ProfileId, RecordId, Revision, WorkerId},
-    lease, mailbox,
+    id::{MailboxId, OperationId, Org, OutgoingId, ProfileId, RecordId, Revision},
+    mailbox,
     operation::Method,
     outbox::Capabilities,
 };
 use mailyard_store::{
     Store,
-    fleet::{Leadership, SoleHolder},
     people::{Approval, LongState, MailboxKind, NewMailbox, Profile, Selection},
     query::{Filter, Page},
     records::{Email, NewOutgoing, OutgoingBody, OutgoingContent},
     secret::MasterKey,
     sqlite::SqliteStore,
 };
-use mailyard_worker::{
-    settings::Settings,
-    shared::{Clocks, Shared},
-    supervisor::{Message, Supervisor},
-};
-use ractor::{Actor, ActorRef};
+use mailyard_worker::settings::Settings;
 
 /// What any step may fail with.
 pub type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -42,9 +38,12 @@ pub struct Stage {
     pub profile: ProfileId,
     /// Addresses of the mailboxes, as the simulator made them.
     pub addresses: Vec<String>,
-    /// The worker's supervisor.
-    pub worker: ActorRef<Message>,
-    lead: Leadership,
+    /// The coordinator, as its servers ask it.
+    pub leader: Arc<dyn Leader>,
+    /// Whether it leads.
+    pub leading: Leading,
+    /// The end of everything.
+    pub shutdown: Shutdown,
     _folder: tempfile::TempDir,
 }
 
@@ -83,14 +82,25 @@ impl Stage {
     /// # Errors
     /// Whatever keeps it from being built.
     pub async fn new(mailboxes: usize, settings: Settings) -> Outcome<Self> {
+        Self::with(Options::new, mailboxes, settings, Config::default()).await
+    }
+
+    /// The same, with a simulator and a configuration of one's own.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being built.
+    pub async fn with(
+        options: impl FnOnce(usize, u64, std::path::PathBuf) -> Options,
+        mailboxes: usize,
+        settings: Settings,
+        config: Config,
+    ) -> Outcome<Self> {
         let folder = tempfile::tempdir()?;
-        let simulator = Simulator::start(Options::new(mailboxes, 1, folder.path().join("sim"))).await?;
+        let simulator = Simulator::start(options(mailboxes, 1, folder.path().join("sim"))).await?;
         let key = MasterKey::load_or_create(&folder.path().join("master.key"))?;
         let store: Arc<dyn Store> =
             Arc::new(SqliteStore::open(&folder.path().join("mailyard.db"), key).await?);
         let org = Org("default".to_owned());
-        let hour = Duration::from_hours(1);
-        let lead = store.elect("stage", hour, Some(SoleHolder)).await?.ok_or("nobody else leads")?;
         let profile = profile(&simulator, &org)?;
         let password = simulator.ready().password.clone().into();
         store.create_profile(&profile, Some(&password)).await?;
@@ -101,18 +111,12 @@ impl Stage {
         let all = Selection::Matching(Filter::All);
         store.decide_approval(&org, &all, Approval::Approved, clock::now()).await?;
 
-        let (worker, incarnation) = (WorkerId("stage".to_owned()), Incarnation::new(clock::new_id()?));
-        store.register(&lead, &worker, incarnation, "test", hour).await?;
-        let free: Vec<_> =
-            store.shards().await?.into_iter().map(|shard| (shard.shard, shard.epoch)).collect();
-        store.grant(&lead, (&worker, incarnation), &free).await?;
-        let clocks = Clocks { now: clock::now, boot: clock::boot_time };
-        let lease_rules = lease::Rules { ttl: hour, ..lease::Rules::default() };
-        let shared = Arc::new(Shared::new(store.clone(), settings, clocks, lease_rules));
-        shared.lease_event(lease::Event::Renewed { sent: clock::boot_time() });
-        let (worker, _) = Actor::spawn(None, Supervisor, (shared, incarnation)).await?;
+        let shutdown = Shutdown::default();
+        let metrics = Metrics::new("stage", None);
+        let embedded = embedded::start(store.clone(), &config, settings, &metrics, &shutdown).await?;
+        let Coordinator { leader, leading, .. } = embedded.coordinator;
         let profile = profile.id;
-        Ok(Self { simulator, store, org, profile, addresses, worker, lead, _folder: folder })
+        Ok(Self { simulator, store, org, profile, addresses, leader, leading, shutdown, _folder: folder })
     }
 
     /// Tests and enables all mailboxes, and waits until every test has ended well.
@@ -122,20 +126,18 @@ impl Stage {
     pub async fn test_and_enable(&self) -> Outcome {
         let id = OperationId::new(clock::new_id()?);
         let all = Selection::Matching(Filter::All);
-        let operation = self.store.start_test(&self.org, id, &all, "all", clock::now()).await?;
-        self.store.advance_test(&self.lead, id, operation.total as u32, &[]).await?;
+        self.store.start_test(&self.org, id, &all, "all", clock::now()).await?;
         self.nudge();
         self.until("every test has ended", || async {
             let ended = self.store.operation(id).await?.ok_or("no operation")?;
-            Ok(ended.succeeded + ended.failed + ended.skipped == ended.total
-                || ended.state == LongState::Done)
+            Ok(ended.state == LongState::Done)
         })
         .await
     }
 
     /// Something changed in the store.
     pub fn nudge(&self) {
-        let _stopped = self.worker.cast(Message::Round);
+        self.leader.nudge();
     }
 
     /// Enqueues an email.

@@ -382,6 +382,9 @@ pub trait People: Send + Sync {
     /// The same, counted anew from the mailboxes: must always equal [`Self::health_counts`].
     async fn recount_health(&self) -> Result<Vec<HealthCount>>;
 
+    /// Why mailboxes of a profile are failing, and how many for each reason; the most frequent first.
+    async fn failing_reasons(&self, profile: ProfileId) -> Result<Vec<(Reason, u64)>>;
+
     /// Mailboxes of an organization by operation, state word and reason.
     async fn operation_counts(&self, org: &Org) -> Result<Vec<(Kind, String, Option<Reason>, u64)>>;
 }

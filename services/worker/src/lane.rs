@@ -6,6 +6,7 @@ use std::{
 };
 
 use mailyard_exchange::{Client, Config, Failure, Gate};
+use mailyard_host::metrics::Profile as Label;
 use mailyard_policy::{
     Reason, Timestamp,
     alert::{Fact, Regarding, What},
@@ -29,6 +30,8 @@ pub struct Current {
     pub rules: mailbox::Rules,
     /// The rules of its sendings.
     pub outbox: outbox::Rules,
+    /// Its label in figures.
+    pub label: Label,
     incoming: Result<Client, Failure>,
     outgoing: Result<Client, Failure>,
 }
@@ -147,6 +150,11 @@ impl Lane {
     /// The profile as it is now.
     pub fn current(&self) -> Arc<Current> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// The profile.
+    pub fn profile(&self) -> ProfileId {
+        self.profile
     }
 
     /// The gate of the profile.
@@ -293,7 +301,12 @@ impl Lane {
         let written = self.shared.store.keep_lane(self.profile, self.number, self.epoch, &kept, &facts).await;
         let mut state = self.state();
         match &written {
-            Ok(()) => drop(state.facts.drain(..facts.len())),
+            Ok(()) => {
+                drop(state.facts.drain(..facts.len()));
+                if !facts.is_empty() {
+                    self.shared.tell_facts();
+                }
+            }
             Err(_) => state.unsaved = true,
         }
         written
@@ -387,5 +400,6 @@ fn current(
     };
     let rules = settings.mailbox_rules(&profile);
     let outbox = outbox::Rules { request_deadline: settings.request_deadline(&profile), ..settings.outbox };
-    Current { profile, rules, outbox, incoming, outgoing }
+    let label = shared.metrics.profile(&profile.display_name);
+    Current { profile, rules, outbox, label, incoming, outgoing }
 }

@@ -1,13 +1,19 @@
 //! The worker: it holds mailboxes, one actor each, and runs what their machines decide.
 
+mod explain;
 pub mod lane;
+mod lease;
 pub mod mailbox;
 mod poll;
+mod run;
 pub mod scheduler;
 mod send;
+pub mod session;
 pub mod settings;
 pub mod shared;
 pub mod supervisor;
 mod test;
 pub mod turn;
 mod undeliverable;
+
+pub use run::{Parts, run, spawn};

@@ -6,8 +6,9 @@
 use std::{collections::VecDeque, sync::Arc};
 
 use bytes::Bytes;
+use mailyard_host::metrics::{Direction, Turn as TurnFigure};
 use mailyard_policy::{
-    Reason,
+    Reason, Timestamp,
     alert::Fact,
     breaker,
     id::{Attempt, MailboxId},
@@ -21,6 +22,7 @@ use mailyard_store::{
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
 use tokio::time::Instant;
+use tracing::{Instrument as _, Span, field};
 
 use crate::{
     lane::Lane,
@@ -42,10 +44,10 @@ pub struct MailboxActor;
 pub enum Message {
     /// Something may be due.
     Tick,
-    /// What people want of it.
-    Wanted(Box<Wanted>),
-    /// Emails wait to be sent.
-    OutgoingDue,
+    /// What people want of it, and what caused that, if it is traced.
+    Wanted(Box<Wanted>, Span),
+    /// Emails wait to be sent; what caused that, if it is traced.
+    OutgoingDue(Span),
     /// The profile's breaker wants it to try the server.
     Canary,
     /// A task ended.
@@ -118,6 +120,10 @@ pub struct State {
     unsaved_cycle: Option<Cycle>,
     counted: bool,
     stopping: bool,
+    /// What caused the next task, if that is traced.
+    cause: Span,
+    /// When the next task was due.
+    due: Option<Timestamp>,
 }
 
 impl Actor for MailboxActor {
@@ -151,6 +157,8 @@ impl Actor for MailboxActor {
             unsaved_cycle: None,
             counted: false,
             stopping: false,
+            cause: Span::none(),
+            due: None,
         };
         let event = Event::Wanted(state.wish());
         state.step(&myself, event);
@@ -165,9 +173,13 @@ impl Actor for MailboxActor {
     ) -> Result<(), ActorProcessingErr> {
         match message {
             Message::Tick => state.step(&myself, Event::Tick),
-            Message::OutgoingDue => state.step(&myself, Event::OutgoingDue),
+            Message::OutgoingDue(cause) => {
+                state.cause = cause;
+                state.step(&myself, Event::OutgoingDue);
+            }
             Message::Canary => state.step(&myself, Event::Canary),
-            Message::Wanted(wanted) => {
+            Message::Wanted(wanted, cause) => {
+                state.cause = cause;
                 state.wanted = Arc::new(*wanted);
                 let event = Event::Wanted(state.wish());
                 state.step(&myself, event);
@@ -222,6 +234,7 @@ impl State {
             None => {}
         }
         let wake = if self.stopping { None } else { self.machine.wake_at() };
+        self.due = wake;
         self.shared.scheduler.set(self.id, wake);
         self.count(self.machine.kept().health() != Health::NotEligible);
     }
@@ -243,11 +256,23 @@ impl State {
             fence: self.last_fence,
             attempt,
             work,
+            due: self.due.take(),
         };
+        let cause = std::mem::replace(&mut self.cause, Span::none());
+        let span = tracing::debug_span!(
+            parent: &cause,
+            "turn",
+            profile = %self.lane.profile(),
+            mailbox = %self.id,
+            operation = word_of(work),
+            attempt = attempt.0,
+            epoch = self.last_fence.epoch.0,
+            reason = field::Empty,
+        );
         let myself = myself.clone();
         tokio::spawn(async move {
             let fence = task.fence;
-            let running = tokio::spawn(task.run());
+            let running = tokio::spawn(task.run().instrument(span));
             let ended = running.await.unwrap_or_else(|error| {
                 tracing::error!(mailbox = %fence.mailbox, %error, "a task of a mailbox came to an unforeseen end");
                 Ended { attempt, result: TaskResult::Turn(Outcome::OursFailed), cycle: None, holding: None }
@@ -304,8 +329,10 @@ impl State {
             forget_cursor,
         };
         let myself = myself.clone();
+        let span =
+            tracing::debug_span!(parent: &self.cause, "settle", mailbox = %self.id, attempt = attempt.0);
         tokio::spawn(async move {
-            let holding = writing.run().await;
+            let holding = writing.run().instrument(span).await;
             let _stopped = myself.cast(Message::Settled(Box::new(Settled { attempt, holding })));
         });
     }
@@ -343,6 +370,7 @@ struct Task {
     fence: mailyard_store::holder::Fence,
     attempt: Attempt,
     work: Work,
+    due: Option<Timestamp>,
 }
 
 impl Task {
@@ -364,6 +392,8 @@ impl Task {
             // A person waits for it.
             self.lane.ask();
         }
+        let shared = self.shared.clone();
+        let _slot = shared.slot().await;
         let Ok(ticket) = self.lane.admit(self.mailbox) else {
             return nothing(TaskResult::Turn(Outcome::Held), Some(holding));
         };
@@ -376,6 +406,10 @@ impl Task {
             begun: Instant::now(),
         };
         let start = self.shared.now();
+        let (metrics, label) = (&self.shared.metrics, &turn.current.label);
+        if let Some(due) = self.due {
+            metrics.poll_began(label, kind_of(self.work), start.since(due));
+        }
         let worked = {
             let work = work(&mut turn, &self.lane, self.work);
             let deadline = self.shared.settings.cycle_deadline;
@@ -389,6 +423,7 @@ impl Task {
             }
         };
         self.lane.report(ticket, worked.answer);
+        worked.tell(&turn, self.work);
         worked.ended(attempt, self.work, start, turn)
     }
 }
@@ -448,13 +483,51 @@ async fn tested(lane: &Lane, findings: Findings) -> Worked {
     }
 }
 
+fn kind_of(work: Work) -> Kind {
+    match work {
+        Work::Outgoing { .. } => Kind::Outgoing,
+        Work::Incoming | Work::Test(_) => Kind::Incoming,
+    }
+}
+
+fn word_of(work: Work) -> &'static str {
+    match work {
+        Work::Test(_) => "test",
+        Work::Incoming | Work::Outgoing { .. } => kind_of(work).word(),
+    }
+}
+
 impl Worked {
-    fn ended(self, attempt: Attempt, work: Work, start: mailyard_policy::Timestamp, turn: Turn) -> Ended {
-        let duration = turn.begun.elapsed();
-        let operation = match work {
-            Work::Outgoing { .. } => Kind::Outgoing,
-            Work::Incoming | Work::Test(_) => Kind::Incoming,
+    /// The figures of a turn, and its place in the trace.
+    fn tell(&self, turn: &Turn, work: Work) {
+        let (metrics, label, kind) = (&turn.shared.metrics, &turn.current.label, kind_of(work));
+        let figure = match &self.result {
+            Ok(done) => {
+                let direction = match kind {
+                    Kind::Outgoing => Direction::Outgoing,
+                    Kind::Incoming | Kind::Act => Direction::Incoming,
+                };
+                if done.items > 0 {
+                    metrics.messages(label, direction, done.items.into());
+                }
+                TurnFigure::Success
+            }
+            Err(trouble) if trouble.is_fenced() => {
+                metrics.fenced_write(kind);
+                TurnFigure::Fenced
+            }
+            Err(Trouble::Exchange(failure)) => {
+                Span::current().record("reason", failure.reason.code());
+                TurnFigure::Failed(failure.reason)
+            }
+            Err(Trouble::Store(_) | Trouble::Lease) => TurnFigure::Failed(Reason::StoreUnavailable),
         };
+        metrics.poll_ended(label, kind, figure);
+    }
+
+    fn ended(self, attempt: Attempt, work: Work, start: Timestamp, turn: Turn) -> Ended {
+        let duration = turn.begun.elapsed();
+        let operation = kind_of(work);
         let spoiled = self.spoiled || self.result.as_ref().err().is_some_and(Trouble::spoils_holding);
         let holding = (!spoiled).then_some(turn.holding);
         if self.result.as_ref().err().is_some_and(Trouble::is_fenced) {
@@ -561,7 +634,11 @@ impl Writing {
             at,
             ..Commit::default()
         };
+        let told = !commit.facts.is_empty() || commit.test.is_some();
         let committed = self.shared.store.commit(&holding.fence, commit).await?;
+        if told {
+            self.shared.tell_facts();
+        }
         holding.fence = committed.fence;
         if self.forget_cursor {
             holding.cursor = None::<Bytes>;

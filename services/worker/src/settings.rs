@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use mailyard_host::config::Config;
 use mailyard_policy::{breaker, mailbox, outbox, tracking::Portions};
 use mailyard_store::people::Profile;
 
@@ -28,6 +29,8 @@ pub struct Settings {
     pub item_attempts: u32,
     /// URLs that begin with http: are allowed.
     pub allow_plain_http: bool,
+    /// Turns under way at once.
+    pub max_inflight: u16,
 }
 
 impl Default for Settings {
@@ -43,11 +46,28 @@ impl Default for Settings {
             turn: Duration::from_secs(5),
             item_attempts: 5,
             allow_plain_http: false,
+            max_inflight: 64,
         }
     }
 }
 
 impl Settings {
+    /// As the configuration says.
+    pub fn of(config: &Config) -> Self {
+        Self {
+            sync: config.mailbox_rules(),
+            outbox: config.outbox_rules(),
+            portions: config.portions(),
+            breaker: config.breaker_rules(),
+            request_deadline: config.exchange.request_deadline,
+            connect_timeout: config.exchange.connect_timeout,
+            cycle_deadline: config.exchange.cycle_deadline,
+            allow_plain_http: config.exchange.allow_plain_http,
+            max_inflight: config.worker.max_inflight,
+            ..Self::default()
+        }
+    }
+
     /// The rules of the mailboxes of a profile.
     pub fn mailbox_rules(&self, profile: &Profile) -> mailbox::Rules {
         mailbox::Rules { minimum_interval: profile.minimum_interval, idle_max: profile.idle_max, ..self.sync }

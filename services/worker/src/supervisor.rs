@@ -14,6 +14,7 @@ use mailyard_store::{
 };
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use tokio::task::AbortHandle;
+use tracing::{Instrument as _, Span};
 
 use crate::{
     lane::Lane,
@@ -33,8 +34,9 @@ pub struct Supervisor;
 
 /// What the supervisor is told.
 pub enum Message {
-    /// Something may have changed in the store: shards, wishes, emails to send, profiles.
-    Round,
+    /// Something may have changed in the store: shards, wishes, emails to send, profiles. What caused it, if that is
+    /// traced.
+    Round(Span),
     /// What a round found.
     Found(Box<Found>),
     /// A mailbox whose actor was lost, as it is stored.
@@ -45,6 +47,8 @@ pub enum Message {
     Canary(MailboxId),
     /// Tells everything about a mailbox; `None`: it is not held here.
     Explain(MailboxId, RpcReplyPort<Option<Explained>>),
+    /// Nothing begins any more: tells when everything has ended.
+    Close(RpcReplyPort<()>),
     /// How many mailboxes are held.
     Count(RpcReplyPort<usize>),
     /// These shards are to be given back: their mailboxes finish what is under way and stop.
@@ -58,6 +62,7 @@ pub struct Found {
     outgoing: Vec<MailboxId>,
     changed_profiles: bool,
     lanes: Lanes,
+    cause: Span,
 }
 
 type Lanes = HashMap<(ProfileId, u16), OpenLane>;
@@ -77,7 +82,9 @@ pub struct State {
     by_actor: HashMap<ractor::ActorId, MailboxId>,
     /// With the round, while one runs.
     lanes: Option<Lanes>,
-    round_wanted: bool,
+    round_wanted: Option<Span>,
+    /// Nothing begins any more.
+    closing: bool,
     /// Who waits until the mailboxes of these grants have stopped.
     draining: Vec<(BTreeSet<Epoch>, RpcReplyPort<()>)>,
     tasks: Vec<AbortHandle>,
@@ -104,7 +111,7 @@ impl Actor for Supervisor {
         let rounds = {
             let myself = myself.clone();
             tokio::spawn(async move {
-                while myself.cast(Message::Round).is_ok() {
+                while myself.cast(Message::Round(Span::none())).is_ok() {
                     tokio::time::sleep(ROUND).await;
                 }
             })
@@ -127,7 +134,8 @@ impl Actor for Supervisor {
             held: HashMap::new(),
             by_actor: HashMap::new(),
             lanes: Some(HashMap::new()),
-            round_wanted: false,
+            round_wanted: None,
+            closing: false,
             draining: Vec::new(),
             tasks: vec![rounds.abort_handle(), alarms.abort_handle()],
         })
@@ -140,7 +148,8 @@ impl Actor for Supervisor {
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
         match message {
-            Message::Round => state.begin_round(&myself),
+            Message::Round(cause) => state.begin_round(&myself, cause),
+            Message::Close(reply) => state.close(reply),
             Message::Found(found) => state.found(&myself, *found).await,
             Message::Revived(claimed, lane) => state.start(&myself, *claimed, lane).await,
             Message::Due(due) => due.into_iter().for_each(|id| state.cast(id, MailboxMessage::Tick)),
@@ -187,44 +196,55 @@ impl State {
     }
 
     /// One round at a time; a nudge during one makes another follow.
-    fn begin_round(&mut self, myself: &ActorRef<Message>) {
+    fn begin_round(&mut self, myself: &ActorRef<Message>, cause: Span) {
+        if self.closing {
+            return;
+        }
         let Some(lanes) = self.lanes.take() else {
-            self.round_wanted = true;
+            // A cause that is traced is kept rather than one that is not.
+            if self.round_wanted.as_ref().is_none_or(Span::is_none) {
+                self.round_wanted = Some(cause);
+            }
             return;
         };
         let round =
             Round { shared: self.shared.clone(), incarnation: self.incarnation, myself: myself.clone() };
         let myself = myself.clone();
         tokio::spawn(async move {
-            let found = round.run(lanes).await;
+            let found = round.run(lanes, cause.clone()).instrument(cause).await;
             let _stopped = myself.cast(Message::Found(Box::new(found)));
         });
     }
 
     async fn found(&mut self, myself: &ActorRef<Message>, found: Found) {
-        let Found { claimed, wanted, outgoing, changed_profiles, lanes } = found;
+        let Found { claimed, wanted, outgoing, changed_profiles, lanes, cause } = found;
         let more = claimed.len() == CLAIMED_AT_ONCE as usize;
         self.lanes = Some(lanes);
         for (claimed, lane) in claimed {
             self.start(myself, claimed, lane).await;
         }
         for (id, wanted) in wanted {
-            self.cast(id, MailboxMessage::Wanted(Box::new(wanted)));
+            self.cast(id, MailboxMessage::Wanted(Box::new(wanted), cause.clone()));
         }
         for id in outgoing {
-            self.cast(id, MailboxMessage::OutgoingDue);
+            self.cast(id, MailboxMessage::OutgoingDue(cause.clone()));
         }
         if changed_profiles {
             self.held.values().for_each(|held| {
                 let _stopped = held.actor.cast(MailboxMessage::Tick);
             });
         }
-        if more || std::mem::take(&mut self.round_wanted) {
-            self.begin_round(myself);
+        match self.round_wanted.take() {
+            Some(cause) => self.begin_round(myself, cause),
+            None if more => self.begin_round(myself, cause),
+            None => {}
         }
     }
 
     async fn start(&mut self, myself: &ActorRef<Message>, claimed: Claimed, lane: Arc<Lane>) {
+        if self.closing {
+            return;
+        }
         let Fence { mailbox, epoch, nonce, .. } = claimed.fence;
         if let Some(before) = self.held.remove(&mailbox) {
             // Claimed under a new grant: what the old actor still writes is fenced.
@@ -291,6 +311,12 @@ impl State {
         self.tell_drained();
     }
 
+    fn close(&mut self, reply: RpcReplyPort<()>) {
+        self.closing = true;
+        let epochs = self.held.values().map(|held| held.epoch).collect();
+        self.drain(epochs, reply);
+    }
+
     fn tell_drained(&mut self) {
         let held: BTreeSet<Epoch> = self.held.values().map(|held| held.epoch).collect();
         for (epochs, reply) in std::mem::take(&mut self.draining) {
@@ -311,13 +337,14 @@ struct Round {
 }
 
 impl Round {
-    async fn run(&self, lanes: Lanes) -> Found {
+    async fn run(&self, lanes: Lanes, cause: Span) -> Found {
         let mut found = Found {
             claimed: Vec::new(),
             wanted: Vec::new(),
             outgoing: Vec::new(),
             changed_profiles: false,
             lanes,
+            cause,
         };
         if let Err(error) = self.look(&mut found).await {
             tracing::warn!(%error, "a look at the store failed");

@@ -12,6 +12,7 @@ use mailyard_store::{
     holder::{Commit, Fence, Wanted},
 };
 use tokio::time::Instant;
+use tracing::Instrument as _;
 
 use crate::{lane::Current, shared::Shared};
 
@@ -113,7 +114,13 @@ impl Turn {
     /// [`Trouble::Store`].
     pub async fn commit(&mut self, commit: Commit) -> Result<(), Trouble> {
         let at = self.shared.now();
-        let committed = self.shared.store.commit(&self.holding.fence, Commit { at, ..commit }).await?;
+        let facts = !commit.facts.is_empty();
+        let span = tracing::debug_span!("commit", items = commit.items.len(), seen = commit.seen.len());
+        let writing = self.shared.store.commit(&self.holding.fence, Commit { at, ..commit });
+        let committed = writing.instrument(span).await?;
+        if facts {
+            self.shared.tell_facts();
+        }
         self.holding.fence = committed.fence;
         Ok(())
     }

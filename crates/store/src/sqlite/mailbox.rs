@@ -150,6 +150,23 @@ impl SqliteStore {
         Ok(ids)
     }
 
+    pub(super) async fn reasons_of(&self, profile: ProfileId) -> Result<Vec<(Reason, u64)>> {
+        let rows = sqlx::query(
+            "SELECT reason, count(DISTINCT mailbox_id) AS n FROM (
+               SELECT mailbox_id, incoming_reason AS reason FROM mailbox
+                 WHERE profile_id = ?1 AND incoming_state IN ('retrying', 'disabled')
+               UNION ALL SELECT mailbox_id, outgoing_reason FROM mailbox
+                 WHERE profile_id = ?1 AND outgoing_state IN ('retrying', 'disabled')
+               UNION ALL SELECT mailbox_id, act_reason FROM mailbox
+                 WHERE profile_id = ?1 AND act_state IN ('retrying', 'disabled'))
+             WHERE reason IS NOT NULL GROUP BY reason ORDER BY n DESC, reason",
+        )
+        .bind(profile.key())
+        .fetch_all(&self.readers)
+        .await?;
+        rows.iter().map(|row| Ok((row.word("reason")?, row.number("n")?))).collect()
+    }
+
     pub(super) async fn counts_by_state(
         &self,
         org: &Org,

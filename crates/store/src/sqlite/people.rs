@@ -209,6 +209,10 @@ impl People for SqliteStore {
         self.counted_anew().await
     }
 
+    async fn failing_reasons(&self, profile: ProfileId) -> Result<Vec<(Reason, u64)>> {
+        self.reasons_of(profile).await
+    }
+
     async fn operation_counts(&self, org: &Org) -> Result<Vec<(Kind, String, Option<Reason>, u64)>> {
         self.counts_by_state(org).await
     }

@@ -1,0 +1,191 @@
+//! What a leader does beside placement and alerts: it hands out tests, gives events their positions, sends mails to
+//! owners, and forgets what is old.
+
+use std::{collections::HashSet, sync::Arc, time::Duration};
+
+use mailyard_policy::{
+    Reason, Timestamp,
+    alert::{Fact, Regarding, What},
+    id::ProfileId,
+};
+use mailyard_store::{
+    Result, Store,
+    fleet::Leadership,
+    people::{LongOperation, LongState},
+};
+use tokio::sync::watch;
+
+use crate::{leader::Leader, leadership::Leading, mail::Mailer};
+
+/// Between two looks without a nudge.
+const LOOKED: Duration = Duration::from_millis(500);
+/// Mailboxes of one operation that are being tested at once.
+const TESTED_AT_ONCE: u64 = 200;
+/// Long-running operations looked at in one round.
+const OPERATIONS: u32 = 100;
+/// Events that are given positions in one statement.
+const PUBLISHED: u32 = 1000;
+/// Mails of one round.
+const MAILS: u32 = 20;
+/// The wait after a mail that was not taken; it doubles.
+const MAILED_AGAIN: Duration = Duration::from_mins(1);
+/// Attempts after which a mail is given up.
+const MAIL_ATTEMPTS: u32 = 10;
+/// Resolved alerts and booked facts are kept so long.
+const REMEMBERED: Duration = Duration::from_hours(24 * 90);
+
+/// What the duties need.
+#[derive(Clone)]
+pub struct Duties {
+    /// What is kept.
+    pub store: Arc<dyn Store>,
+    /// Whether this coordinator leads.
+    pub leading: Leading,
+    /// Who is nudged when tests were handed out.
+    pub leader: Arc<dyn Leader>,
+    /// The relay of mails to owners.
+    pub mailer: Arc<Mailer>,
+    /// The clock of the process.
+    pub now: fn() -> Timestamp,
+    /// Tells that there may be something to do.
+    pub nudged: watch::Sender<()>,
+}
+
+impl Duties {
+    /// Hands out tests and publishes events, for as long as the process lives.
+    pub async fn run(self) {
+        let mut nudged = self.nudged.subscribe();
+        loop {
+            if let Some(lead) = self.leading.now() {
+                let done = async {
+                    self.advance_operations(&lead).await?;
+                    while self.store.publish(&lead, PUBLISHED).await? == u64::from(PUBLISHED) {}
+                    Ok(())
+                };
+                if let Err(error) = self.leading.learn(&lead, done.await) {
+                    tracing::warn!(%error, "the duties of a leader could not be done");
+                }
+            }
+            let _late = tokio::time::timeout(LOOKED, nudged.changed()).await;
+        }
+    }
+
+    /// Sends mails that are due, for as long as the process lives. By itself: a relay may be slow.
+    pub async fn send_mails(self) {
+        let mut nudged = self.nudged.subscribe();
+        loop {
+            if let Some(lead) = self.leading.now()
+                && let Err(error) = self.leading.learn(&lead, self.mails(&lead).await)
+            {
+                tracing::warn!(%error, "what became of a mail could not be kept");
+            }
+            let _late = tokio::time::timeout(LOOKED, nudged.changed()).await;
+        }
+    }
+
+    /// Forgets what is old, once an hour.
+    pub async fn forget(self) {
+        loop {
+            if let Some(lead) = self.leading.now() {
+                let before = (self.now)() - REMEMBERED;
+                match self.leading.learn(&lead, self.store.forget(&lead, before).await) {
+                    Ok(0) => {}
+                    Ok(rows) => tracing::info!(rows, "old alerts and facts are forgotten"),
+                    Err(error) => tracing::warn!(%error, "old alerts and facts could not be forgotten"),
+                }
+            }
+            tokio::time::sleep(Duration::from_hours(1)).await;
+        }
+    }
+
+    async fn mails(&self, lead: &Leadership) -> Result<()> {
+        for notice in self.store.due_notices((self.now)(), MAILS).await? {
+            let sent = self.mailer.send(&notice.to, &notice.subject, &notice.text).await;
+            let again = sent.as_ref().err().and_then(|error| {
+                let wait = MAILED_AGAIN * 2_u32.saturating_pow(notice.attempts.min(6));
+                let goes_on = !error.is_permanent() && notice.attempts + 1 < MAIL_ATTEMPTS;
+                goes_on.then(|| (self.now)() + wait)
+            });
+            if let Err(error) = &sent {
+                tracing::warn!(notice = notice.number, %error, again = again.is_some(), "a mail to an owner was not sent");
+            }
+            let result = sent.map_err(|error| error.reason());
+            self.store.notice_attempted(lead, notice.number, result, again).await?;
+        }
+        Ok(())
+    }
+
+    async fn advance_operations(&self, lead: &Leadership) -> Result<()> {
+        let live = self.store.operations(true, OPERATIONS).await?;
+        if live.is_empty() {
+            return Ok(());
+        }
+        let held = self.held_profiles().await?;
+        for operation in live {
+            self.advance(lead, &operation, &held).await?;
+        }
+        Ok(())
+    }
+
+    /// Profiles whose server is left alone.
+    async fn held_profiles(&self) -> Result<Vec<ProfileId>> {
+        let mut held = HashSet::new();
+        for profile in self.store.profiles(None).await? {
+            for number in 0..profile.lanes {
+                let lane = self.store.lane(profile.id, number).await?;
+                if lane.is_some_and(|lane| lane.open.is_some()) {
+                    held.insert(profile.id);
+                }
+            }
+        }
+        Ok(held.into_iter().collect())
+    }
+
+    /// Hands out more mailboxes of an operation, halts it, lets it go on, or ends it.
+    async fn advance(&self, lead: &Leadership, operation: &LongOperation, held: &[ProfileId]) -> Result<()> {
+        let LongOperation { id, running, succeeded, failed, skipped, total, .. } = *operation;
+        let now = (self.now)();
+        let ended = succeeded + failed + skipped;
+        if ended == total {
+            return self.store.set_operation_state(lead, id, LongState::Done, None, now).await;
+        }
+        let room = u32::try_from(TESTED_AT_ONCE.saturating_sub(running)).unwrap_or_default();
+        let mut handed = self.store.advance_test(lead, id, room, held).await?;
+        let waits = handed < u64::from(room) && running + handed + ended < total;
+        if waits && running + handed == 0 {
+            // Everything that is left waits for its server: one goes ahead and is its canary.
+            handed += self.store.advance_test(lead, id, 1, &[]).await?;
+        }
+        self.say_whether_halted(lead, operation, waits, held).await?;
+        if handed > 0 {
+            self.leader.nudge();
+        }
+        Ok(())
+    }
+
+    async fn say_whether_halted(
+        &self,
+        lead: &Leadership,
+        operation: &LongOperation,
+        waits: bool,
+        held: &[ProfileId],
+    ) -> Result<()> {
+        let now = (self.now)();
+        let held_back = waits && !held.is_empty();
+        let (state, what, profiles) = match (operation.state, held_back) {
+            (LongState::Running, true) => (LongState::Paused, What::TestHalted, held.to_vec()),
+            (LongState::Paused, false) => {
+                let all = self.store.profiles(Some(&operation.org)).await?;
+                (LongState::Running, What::TestResumed, all.into_iter().map(|profile| profile.id).collect())
+            }
+            _ => return Ok(()),
+        };
+        let reason = (state == LongState::Paused).then_some(Reason::ProfileTestHalted);
+        self.store.set_operation_state(lead, operation.id, state, reason, now).await?;
+        let facts: Vec<Fact> = profiles
+            .into_iter()
+            .map(|profile| Fact { regarding: Regarding::Profile(profile), what, at: now })
+            .collect();
+        self.store.raise(lead, &operation.org, &facts).await
+    }
+}
