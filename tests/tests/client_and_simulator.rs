@@ -46,6 +46,7 @@ async fn stage(mailboxes: usize) -> Result<Stage, Box<dyn Error>> {
         largest_content: 64 << 20,
         allow_plain_http: false,
         clock,
+        observer: None,
     };
     let client = Client::new(config, Gate::new(ProfileId::new(1), 10, None, clock))?;
     let addresses = simulator.addresses();

@@ -55,6 +55,18 @@ pub struct Config {
     pub allow_plain_http: bool,
     /// The clock of the process.
     pub clock: Clock,
+    /// Is told of every request; `None`: nobody is.
+    pub observer: Option<Observer>,
+}
+
+/// Is told of every request: the operation's name, why it failed, and how long it took after the gate.
+#[derive(Clone)]
+pub struct Observer(pub Arc<dyn Fn(&'static str, Option<Reason>, Duration) + Send + Sync>);
+
+impl std::fmt::Debug for Observer {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        out.write_str("Observer")
+    }
 }
 
 /// A client; its clones share connections and gate.
@@ -207,12 +219,16 @@ impl Client {
         );
         async {
             let permit = self.inner.gate.enter().await;
+            let begun = Instant::now();
             let reply = self.once::<O>(mailbox, operation, sink).await;
             let outcome = match &reply {
                 Ok(reply) => throttled_part(reply).map_or(Ok(()), Err),
                 Err(failure) => Err(failure),
             };
             permit.report(outcome);
+            if let Some(Observer(tell)) = &self.inner.config.observer {
+                tell(O::NAME, outcome.err().map(|failure| failure.reason), begun.elapsed());
+            }
             if let Err(failure) = outcome {
                 let span = tracing::Span::current();
                 span.record("reason", failure.reason.code());

@@ -3,3 +3,4 @@
 pub mod embedded;
 pub mod error;
 pub mod pipe;
+pub mod sim;

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
 };
 
-use mailyard_exchange::{Client, Config, Failure, Gate};
+use mailyard_exchange::{Client, Config, Failure, Gate, Observer};
 use mailyard_host::metrics::Profile as Label;
 use mailyard_policy::{
     Reason, Timestamp,
@@ -371,6 +371,11 @@ fn current(
     password: Option<&SecretString>,
     gate: &Gate,
 ) -> Current {
+    let label = shared.metrics.profile(&profile.display_name);
+    let observer = {
+        let (metrics, label) = (shared.metrics.clone(), label.clone());
+        Observer(Arc::new(move |operation, failed, took| metrics.request(&label, operation, failed, took)))
+    };
     let client = |url: &Option<String>| {
         let missing = |reason, detail: &str| Failure::new(reason, Execution::Not, detail);
         let url =
@@ -389,6 +394,7 @@ fn current(
             largest_content: settings.portions.largest,
             allow_plain_http: settings.allow_plain_http,
             clock: shared.clocks.now,
+            observer: Some(observer.clone()),
         };
         Client::new(config, gate.clone())
     };
@@ -400,6 +406,5 @@ fn current(
     };
     let rules = settings.mailbox_rules(&profile);
     let outbox = outbox::Rules { request_deadline: settings.request_deadline(&profile), ..settings.outbox };
-    let label = shared.metrics.profile(&profile.display_name);
     Current { profile, rules, outbox, label, incoming, outgoing }
 }

@@ -119,6 +119,7 @@ impl Server {
             largest_content: 64 << 20,
             allow_plain_http: false,
             clock,
+            observer: None,
         }
     }
 

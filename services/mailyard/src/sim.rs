@@ -1,0 +1,76 @@
+//! `mailyard sim`: a simulated Exchange as a process of its own.
+
+use std::{io::Write as _, net::SocketAddr, path::PathBuf};
+
+use mailyard_exchange_sim::{Behaviour, Options, Simulator};
+use mailyard_host::shutdown::Shutdown;
+
+use crate::error::Error;
+
+/// A simulated Exchange on real HTTPS, for trying things out and for tests.
+#[derive(Debug, clap::Args)]
+pub struct Sim {
+    /// Where EWS is served
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    listen: SocketAddr,
+    /// Where it is controlled: plain HTTP, keep it on the loopback
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    control_listen: SocketAddr,
+    /// How many mailboxes there are
+    #[arg(long, value_name = "N", default_value_t = 10)]
+    mailboxes: usize,
+    /// What repeats, repeats with the same seed
+    #[arg(long, value_name = "S", default_value_t = 1)]
+    seed: u64,
+    /// Messages that lie in each Inbox at the beginning
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    initial_messages: usize,
+    /// The mail domain
+    #[arg(long, value_name = "NAME", default_value = "exchange.test")]
+    domain: String,
+    /// Be laxer than Exchange: SendItem leaves the draft where it is, asks for no change key, and moved ids live on
+    #[arg(long)]
+    lax: bool,
+    /// Where ca.pem and addresses.txt are written; a temporary folder of its own otherwise
+    #[arg(long, value_name = "DIR")]
+    folder: Option<PathBuf>,
+}
+
+/// Runs it until it is asked to stop.
+///
+/// # Errors
+/// What keeps it from beginning.
+pub async fn run(sim: Sim) -> Result<(), Error> {
+    let shutdown = Shutdown::on_signals()?;
+    let (folder, own) = match sim.folder {
+        Some(folder) => (folder, false),
+        None => (std::env::temp_dir().join(format!("mailyard-sim-{}", std::process::id())), true),
+    };
+    let mut options = Options::new(sim.mailboxes, sim.seed, &folder);
+    options.listen = sim.listen;
+    options.control_listen = sim.control_listen;
+    options.initial_messages = sim.initial_messages;
+    options.domain = sim.domain;
+    if sim.lax {
+        options.behaviour =
+            Behaviour { send_consumes_draft: false, send_checks_change_key: false, moved_id_dies: false };
+    }
+    let simulator = Simulator::start(options).await?;
+    say(simulator.ready())?;
+    shutdown.wished().await;
+    drop(simulator);
+    if own {
+        // It is ours, and of no use to anybody without us.
+        let _harmless = std::fs::remove_dir_all(&folder);
+    }
+    Ok(())
+}
+
+/// The first line on stdout: whoever started this process waits for it.
+pub(crate) fn say(ready: &impl serde::Serialize) -> Result<(), Error> {
+    let line = serde_json::to_string(ready).map_err(std::io::Error::from)?;
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{line}")?;
+    out.flush()?;
+    Ok(())
+}

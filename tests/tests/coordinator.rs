@@ -1,0 +1,181 @@
+//! Stories of a coordinator with its worker: breaker, failure ratio, halted tests, explanations, and an orderly end.
+
+use std::time::Duration;
+
+use mailyard_exchange_sim::{Options, Rule};
+use mailyard_host::{clock, config::Config};
+use mailyard_policy::{
+    Reason,
+    id::OperationId,
+    operation::{Health, Kind, State},
+};
+use mailyard_store::{
+    people::{LongState, Mailbox, Selection},
+    query::{Filter, Page},
+};
+use mailyard_tests::{Outcome, Stage, hurried};
+
+fn rule(json: &str) -> Outcome<Rule> {
+    Ok(serde_json::from_str(json)?)
+}
+
+/// What holds for a minute holds for a moment.
+fn config() -> Config {
+    let mut config = Config::default();
+    config.alerts.hold = Duration::from_millis(300);
+    config.alerts.clear_hold = Duration::from_millis(300);
+    config
+}
+
+async fn stage(mailboxes: usize) -> Outcome<Stage> {
+    Stage::with(Options::new, mailboxes, hurried(), config()).await
+}
+
+async fn mailboxes(stage: &Stage) -> Outcome<Vec<Mailbox>> {
+    let page = Page { after: None, limit: 1000 };
+    Ok(stage.store.mailboxes(&stage.org, &Filter::All, &page).await?)
+}
+
+/// The open alerts of a reason.
+async fn open(stage: &Stage, reason: Reason) -> Outcome<Vec<mailyard_store::notices::Alert>> {
+    let alerts = stage.store.open_alerts().await?;
+    Ok(alerts.into_iter().filter(|alert| alert.reason == reason).collect())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn more_than_half_of_the_mailboxes_failing_is_one_alert_and_no_mail_without_a_relay() -> Outcome {
+    let stage = stage(5).await?;
+    let mut profile = stage.store.profile(stage.profile).await?.ok_or("no profile")?;
+    profile.alert_owner = true;
+    profile.owner_email = Some("owner@exchange.test".to_owned());
+    stage.store.update_profile(&profile, None).await?;
+    stage.test_and_enable().await?;
+    for address in &stage.addresses[..2] {
+        stage
+            .simulator
+            .fault(rule(&format!(r#"{{"kind":"mailbox_unavailable","mailbox":"{address}"}}"#))?)?;
+    }
+    stage
+        .until("two of five fail", || async {
+            let all = mailboxes(&stage).await?;
+            Ok(all.iter().filter(|mailbox| mailbox.health == Health::Failing).count() == 2)
+        })
+        .await?;
+    assert!(open(&stage, Reason::ProfileFailureRatioHigh).await?.is_empty(), "two of five are not half");
+    let third = &stage.addresses[2];
+    stage.simulator.fault(rule(&format!(r#"{{"kind":"mailbox_unavailable","mailbox":"{third}"}}"#))?)?;
+    stage
+        .until("the ratio's alert is open", || async {
+            Ok(!open(&stage, Reason::ProfileFailureRatioHigh).await?.is_empty())
+        })
+        .await?;
+    let alert = open(&stage, Reason::ProfileFailureRatioHigh).await?.remove(0);
+    assert_eq!(alert.summary, "60 % of 5 mailboxes are failing (3 of 5)");
+    assert_eq!(alert.notice.as_deref(), Some("SMTP_NOT_CONFIGURED"));
+    stage.simulator.clear_faults();
+    stage.test_and_enable().await?;
+    stage
+        .until("it is resolved", || async {
+            Ok(open(&stage, Reason::ProfileFailureRatioHigh).await?.is_empty())
+        })
+        .await?;
+    assert_eq!(stage.store.health_counts().await?, stage.store.recount_health().await?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_is_down_costs_no_mailbox_anything() -> Outcome {
+    let stage = stage(6).await?;
+    stage.test_and_enable().await?;
+    stage.simulator.fault(rule(r#"{"kind":"down"}"#)?)?;
+    stage
+        .until("the breaker is open, and everybody counts as failing", || async {
+            let lane = stage.store.lane(stage.profile, 0).await?;
+            let told = open(&stage, Reason::ProfileFailureRatioHigh).await?;
+            Ok(lane.is_some_and(|lane| lane.open.is_some()) && !told.is_empty())
+        })
+        .await?;
+    stage.simulator.clear_faults();
+    stage
+        .until("the breaker is closed, and nobody fails", || async {
+            let lane = stage.store.lane(stage.profile, 0).await?;
+            let well = mailboxes(&stage).await?.iter().all(|mailbox| mailbox.health == Health::Ok);
+            Ok(well && lane.is_some_and(|lane| lane.open.is_none()))
+        })
+        .await?;
+    for mailbox in mailboxes(&stage).await? {
+        assert_eq!(
+            mailbox.operations.map(|operation| operation.failures()),
+            [0; 3],
+            "{}",
+            mailbox.set.address
+        );
+    }
+    stage.until("no alert is open", || async { Ok(stage.store.open_alerts().await?.is_empty()) }).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_test_of_many_halts_at_the_breaker_and_goes_on_by_itself() -> Outcome {
+    let stage = stage(8).await?;
+    stage.simulator.fault(rule(r#"{"kind":"down"}"#)?)?;
+    let id = OperationId::new(clock::new_id()?);
+    let all = Selection::Matching(Filter::All);
+    stage.store.start_test(&stage.org, id, &all, "all", clock::now()).await?;
+    stage.leader.nudge();
+    stage
+        .until("the breaker is open", || async {
+            Ok(stage.store.lane(stage.profile, 0).await?.is_some_and(|lane| lane.open.is_some()))
+        })
+        .await?;
+    let again = OperationId::new(clock::new_id()?);
+    let one = Selection::Addresses(vec![stage.addresses[0].clone(), stage.addresses[1].clone()]);
+    stage.store.start_test(&stage.org, again, &one, "two", clock::now()).await?;
+    stage.leader.nudge();
+    stage
+        .until("a test that is asked for meanwhile is paused", || async {
+            let operation = stage.store.operation(again).await?.ok_or("no operation")?;
+            Ok(operation.state == LongState::Paused && operation.reason == Some(Reason::ProfileTestHalted))
+        })
+        .await?;
+    stage.simulator.clear_faults();
+    stage
+        .until("both end, and everybody is enabled", || async {
+            let ended = async |id| {
+                let operation = stage.store.operation(id).await?.ok_or("no operation")?;
+                Outcome::Ok(operation.state == LongState::Done)
+            };
+            let enabled = mailboxes(&stage).await?.iter().all(|mailbox| {
+                mailbox.operations[Kind::Incoming as usize].state == State::Enabled
+                    && mailbox.operations[Kind::Outgoing as usize].state == State::Enabled
+            });
+            Ok(ended(id).await? && ended(again).await? && enabled)
+        })
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_holder_explains_what_it_holds_and_gives_it_back_at_the_end() -> Outcome {
+    let stage = stage(3).await?;
+    stage.test_and_enable().await?;
+    let mailbox = stage.store.mailbox_at(&stage.org, &stage.addresses[0]).await?.ok_or("no mailbox")?;
+    stage
+        .until("its holder tells of a cycle", || async {
+            let held = stage.leader.explain(mailbox.set.id).await.ok_or("not held")?;
+            assert!(held.operations[Kind::Incoming as usize].next_run.is_some());
+            Ok(held.cycles.iter().any(|cycle| cycle.outcome == "success"))
+        })
+        .await?;
+    let nobody = mailyard_policy::id::MailboxId::new(1);
+    assert_eq!(stage.leader.explain(nobody).await, None);
+    stage
+        .until("its worker tells how many it holds", || async {
+            let beating = stage.leader.beating().await;
+            Ok(beating.iter().map(|worker| worker.mailboxes).collect::<Vec<_>>() == [3])
+        })
+        .await?;
+    stage.shutdown.begin();
+    assert!(stage.shutdown.finished(Duration::from_secs(10)).await);
+    let shards = stage.store.shards().await?;
+    assert!(shards.iter().all(|shard| shard.owner.is_none()), "{shards:?}");
+    Ok(())
+}
