@@ -10,7 +10,7 @@ mod tests;
 mod tree;
 
 pub use load::{Error, Place, Problem, environment, load};
-pub use setting::{Bytes, LogFormat, LogLevel, Percent, Setting, SmtpTls};
+pub use setting::{Bytes, LogFormat, LogLevel, Percent, Setting, SmtpTls, short};
 pub use tree::{
     Alerts, Breaker, Config, Exchange, KEYS, Key, Listen, Log, Smtp, Store, Sync, Telemetry, Worker,
     default_file,

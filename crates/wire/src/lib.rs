@@ -6,7 +6,7 @@ pub mod privilege;
 pub mod status;
 
 pub use mailyard_policy::reason;
-pub use prost_types::FieldMask;
+pub use prost_types::{Duration, FieldMask, Timestamp};
 
 /// The API for people and their programs.
 #[allow(missing_docs, clippy::all, clippy::pedantic)]

@@ -24,6 +24,15 @@ fn quoted(text: &str) -> String {
 /// No wait is longer: sums with moments stay far from the end of time.
 const LONGEST: Duration = Duration::from_hours(24 * 366);
 
+/// A duration in the largest unit that it is a whole number of, down to milliseconds: `5m`, `90s`, `48h`.
+pub fn short(duration: Duration) -> String {
+    let millis = duration.as_millis();
+    let units = [("h", 3_600_000_u128), ("m", 60_000), ("s", 1000)];
+    let whole = units.into_iter().find(|(_, unit)| millis > 0 && millis.is_multiple_of(*unit));
+    let (unit, size) = whole.unwrap_or(if millis == 0 { ("s", 1) } else { ("ms", 1) });
+    format!("{}{unit}", millis / size)
+}
+
 impl Setting for Duration {
     const ALLOWED: &'static str = "a duration such as \"90s\", \"5m\" or \"24h\", at most a year";
 
@@ -32,11 +41,7 @@ impl Setting for Duration {
     }
 
     fn write(&self) -> String {
-        let millis = self.as_millis();
-        let units = [("h", 3_600_000_u128), ("m", 60_000), ("s", 1000)];
-        let whole = units.into_iter().find(|(_, unit)| millis > 0 && millis.is_multiple_of(*unit));
-        let (unit, size) = whole.unwrap_or(if millis == 0 { ("s", 1) } else { ("ms", 1) });
-        quoted(&format!("{}{unit}", millis / size))
+        quoted(&short(*self))
     }
 }
 

@@ -1,0 +1,190 @@
+//! Email server profiles.
+
+mod fields;
+mod test;
+
+use mailyard_wire::{
+    FieldMask,
+    admin::{
+        self, Authentication, CreateProfileRequest, GetProfileRequest, ListProfilesRequest,
+        UpdateProfileRequest,
+    },
+    name,
+};
+
+use self::fields::Fields;
+use crate::{
+    ctl::Ctl,
+    exit::Exit,
+    failure::Failure,
+    object::Object,
+    server::{PAGE, Server, pages},
+    table::Column,
+    values::shell_word,
+};
+
+const COLUMNS: &[Column] = &[
+    ("NAME", &["name"]),
+    ("AUTH", &["auth"]),
+    ("USER", &["user"]),
+    ("DEFAULT", &["is_default"]),
+    ("HELD-BACK", &["held_back_reason"]),
+    ("INCOMING-URL", &["incoming_url"]),
+];
+
+/// Email server profiles: how the mailboxes of a server are reached.
+#[derive(Clone, Debug, clap::Subcommand)]
+pub enum Profile {
+    /// Make a profile
+    Create {
+        /// Its name
+        name: String,
+        #[command(flatten)]
+        fields: Box<Fields>,
+    },
+    /// Change what is given, and leave the rest
+    Update {
+        /// Its name
+        name: String,
+        /// Change it only if it still has this etag
+        #[arg(long)]
+        etag: Option<String>,
+        #[command(flatten)]
+        fields: Box<Fields>,
+    },
+    /// List profiles by name
+    List {
+        /// Only those that match, such as 'owner_email : "@contoso.test"'
+        #[arg(long)]
+        filter: Option<String>,
+    },
+    /// Show one profile
+    Get {
+        /// Its name
+        name: String,
+    },
+    /// Connect to the server as the profile says, step by step; changes nothing
+    Test {
+        /// Its name
+        name: String,
+        /// The mailbox whose Inbox is read; without it the service account's own
+        #[arg(long)]
+        address: Option<String>,
+    },
+}
+
+impl Profile {
+    pub(super) async fn run(self, ctl: &mut Ctl) -> Result<Exit, Failure> {
+        match self {
+            Self::Create { name, fields } => create(ctl, name, *fields).await,
+            Self::Update { name, etag, fields } => update(ctl, &name, etag, *fields).await,
+            Self::List { filter } => list(ctl, filter.unwrap_or_default()).await,
+            Self::Get { name } => {
+                let server = ctl.server().await?;
+                let request = GetProfileRequest { name: server.name(name::PROFILES, &name) };
+                let profile = server.call(server.profiles().get_profile(request)).await?;
+                ctl.object(&object(&profile))?;
+                Ok(Exit::Success)
+            }
+            Self::Test { name, address } => test::run(ctl, &name, address.unwrap_or_default()).await,
+        }
+    }
+}
+
+async fn create(ctl: &mut Ctl, display_name: String, fields: Fields) -> Result<Exit, Failure> {
+    let mut profile = admin::Profile { display_name, ..Default::default() };
+    let set_default = fields.default;
+    fields.fill(ctl, &mut profile, true)?;
+    let server = ctl.server().await?;
+    let request = CreateProfileRequest { parent: server.parent.clone(), profile: Some(profile), set_default };
+    let profile = server.call(server.profiles().create_profile(request)).await?;
+    let text = format!("made the profile {}", profile.display_name);
+    let next = format!("profile test {}", shell_word(&profile.display_name));
+    ctl.done(&object(&profile), &text, Some(&next))?;
+    Ok(Exit::Success)
+}
+
+async fn update(ctl: &mut Ctl, called: &str, etag: Option<String>, fields: Fields) -> Result<Exit, Failure> {
+    let mut profile = admin::Profile { etag: etag.unwrap_or_default(), ..Default::default() };
+    let set_default = fields.default;
+    let paths = fields.fill(ctl, &mut profile, false)?;
+    if paths.is_empty() && !set_default {
+        let advice = "Give at least one flag; see: mailyard profile update --help";
+        return Err(Failure::new(Exit::Usage, "there is nothing to change", advice));
+    }
+    let server = ctl.server().await?;
+    profile.name = server.name(name::PROFILES, called);
+    let mask = FieldMask { paths: paths.into_iter().map(ToOwned::to_owned).collect() };
+    let text = changed(&mask.paths, set_default);
+    let request = UpdateProfileRequest { profile: Some(profile), update_mask: Some(mask), set_default };
+    let profile = server.call(server.profiles().update_profile(request)).await?;
+    let text = format!("changed the profile {}: {text}", profile.display_name);
+    let next = format!("profile test {}", shell_word(&profile.display_name));
+    ctl.done(&object(&profile), &text, Some(&next))?;
+    Ok(Exit::Success)
+}
+
+fn changed(paths: &[String], set_default: bool) -> String {
+    let mut all = paths.to_vec();
+    if set_default {
+        all.push("it is the default".to_owned());
+    }
+    all.join(", ")
+}
+
+async fn list(ctl: &mut Ctl, filter: String) -> Result<Exit, Failure> {
+    let server = ctl.server().await?;
+    let profiles = all(&server, &filter).await?;
+    let objects: Vec<Object> = profiles.iter().map(object).collect();
+    ctl.list(&objects, COLUMNS)?;
+    Ok(Exit::Success)
+}
+
+async fn all(server: &Server, filter: &str) -> Result<Vec<admin::Profile>, Failure> {
+    pages(async |page_token| {
+        let request = ListProfilesRequest {
+            parent: server.parent.clone(),
+            page_size: PAGE,
+            page_token,
+            filter: filter.to_owned(),
+        };
+        let answer = server.call(server.profiles().list_profiles(request)).await?;
+        Ok((answer.profiles, answer.next_page_token))
+    })
+    .await
+}
+
+fn object(profile: &admin::Profile) -> Object {
+    let auth = match profile.authentication() {
+        Authentication::Unspecified => "",
+        Authentication::Basic => "basic",
+    };
+    let found = profile.capabilities.unwrap_or_default();
+    let capabilities = Object::new()
+        .maybe("consumes_draft", found.consumes_draft)
+        .maybe("checks_change_key", found.checks_change_key)
+        .maybe("moved_id_dies", found.moved_id_dies);
+    let object = Object::new()
+        .text("name", &profile.display_name)
+        .text("id", &profile.uid)
+        .text("description", &profile.description)
+        .text("incoming_url", &profile.incoming_url)
+        .text("outgoing_url", &profile.outgoing_url)
+        .text("auth", auth)
+        .text("user", &profile.user)
+        .flag("password_set", profile.password_set)
+        .text("ca_pem", profile.ca_pem())
+        .time("process_email_from", profile.process_email_from.as_ref())
+        .span("min_poll_interval", profile.min_poll_interval.as_ref())
+        .number("max_connections", profile.max_connections)
+        .span("idle_max", profile.idle_max.as_ref())
+        .flag("move_failed", profile.move_failed)
+        .maybe("alert_owner", profile.alert_owner)
+        .text("owner_email", profile.owner_email())
+        .span("request_deadline", profile.request_deadline.as_ref())
+        .flag("is_default", profile.is_default)
+        .text("held_back_reason", &profile.held_back_reason)
+        .time("create_time", profile.create_time.as_ref())
+        .text("etag", &profile.etag);
+    if capabilities.entries().is_empty() { object } else { object.object("capabilities", capabilities) }
+}

@@ -1,0 +1,159 @@
+//! The fields of a profile as flags.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::builder::BoolishValueParser;
+use mailyard_wire::{Timestamp, admin, convert};
+
+use crate::{
+    command::{read_text, secret},
+    ctl::Ctl,
+    failure::Failure,
+    values::{self, Forgotten},
+};
+
+/// How a client proves who it is.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum Auth {
+    /// User and password with each request
+    Basic,
+}
+
+/// The fields of a profile.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Fields {
+    /// The EWS URL, such as https://mail.contoso.test/EWS/Exchange.asmx
+    #[arg(long)]
+    url: Option<String>,
+    /// The EWS URL that mail is read from, if it is another
+    #[arg(long, value_name = "URL")]
+    incoming_url: Option<String>,
+    /// The EWS URL that mail is sent through, if it is another
+    #[arg(long, value_name = "URL")]
+    outgoing_url: Option<String>,
+    /// How the service account proves who it is
+    #[arg(long, value_enum)]
+    auth: Option<Auth>,
+    /// The service account
+    #[arg(long)]
+    user: Option<String>,
+    /// The file that holds its password; - reads standard input, and asks on a terminal
+    #[arg(long, value_name = "FILE")]
+    password_file: Option<PathBuf>,
+    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "", value_parser = values::forget)]
+    password: Option<Forgotten>,
+    /// Authorities to trust instead of the system's, as PEM; an empty file: the system's again
+    #[arg(long, value_name = "FILE")]
+    ca_file: Option<PathBuf>,
+    /// Mail received before this is left alone: 2026-03-01 or 2026-03-01T12:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = values::time)]
+    process_email_from: Option<Timestamp>,
+    /// No polling more often than this
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    min_poll_interval: Option<Duration>,
+    /// Connections to the server at once, 1 to 300
+    #[arg(long, value_name = "NUMBER")]
+    max_connections: Option<u32>,
+    /// How long the period of an idle mailbox may grow
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    idle_max: Option<Duration>,
+    /// One request ends after this
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    request_deadline: Option<Duration>,
+    /// Mail that cannot be tracked is moved to the Undeliverable folder
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    move_failed: Option<bool>,
+    /// Who is mailed when too many mailboxes fail
+    #[arg(long, value_name = "ADDRESS")]
+    owner_email: Option<String>,
+    /// Whether the owner is mailed
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    alert_owner: Option<bool>,
+    /// What it is for
+    #[arg(long, value_name = "TEXT")]
+    description: Option<String>,
+    /// Make it the profile of new mailboxes that name none
+    #[arg(long)]
+    pub(super) default: bool,
+}
+
+/// Which fields of a profile were filled in.
+type Paths = Vec<&'static str>;
+
+impl Fields {
+    /// Fills in what is given, and says which fields that were. `ask`: a new user's password is asked for if no file
+    /// holds it.
+    pub(super) fn fill(
+        self,
+        ctl: &mut Ctl,
+        profile: &mut admin::Profile,
+        ask: bool,
+    ) -> Result<Paths, Failure> {
+        if self.password.is_some() {
+            return Err(secret::refused());
+        }
+        let mut paths = Paths::new();
+        if let Some(file) = &self.ca_file {
+            paths.push("ca_pem");
+            profile.ca_pem = Some(read_text(ctl, file)?).filter(|pem| !pem.trim().is_empty());
+        }
+        let password = secret::password(ctl, self.password_file.as_deref(), ask && self.user.is_some())?;
+        self.durations(profile, &mut paths);
+        self.choices(profile, &mut paths);
+        if let Some(address) = self.owner_email {
+            paths.push("owner_email");
+            profile.owner_email = Some(address).filter(|address| !address.is_empty());
+        }
+        let texts = [
+            ("incoming_url", self.incoming_url.or_else(|| self.url.clone()), &mut profile.incoming_url),
+            ("outgoing_url", self.outgoing_url.or(self.url), &mut profile.outgoing_url),
+            ("user", self.user, &mut profile.user),
+            ("password", password, &mut profile.password),
+            ("description", self.description, &mut profile.description),
+        ];
+        for (path, text, field) in texts {
+            if let Some(text) = text {
+                paths.push(path);
+                *field = text;
+            }
+        }
+        Ok(paths)
+    }
+
+    fn durations(&self, profile: &mut admin::Profile, paths: &mut Paths) {
+        let durations = [
+            ("min_poll_interval", self.min_poll_interval, &mut profile.min_poll_interval),
+            ("idle_max", self.idle_max, &mut profile.idle_max),
+            ("request_deadline", self.request_deadline, &mut profile.request_deadline),
+        ];
+        for (path, duration, field) in durations {
+            if let Some(duration) = duration {
+                paths.push(path);
+                *field = Some(convert::duration(duration));
+            }
+        }
+    }
+
+    fn choices(&self, profile: &mut admin::Profile, paths: &mut Paths) {
+        if let Some(Auth::Basic) = self.auth {
+            paths.push("authentication");
+            profile.set_authentication(admin::Authentication::Basic);
+        }
+        if let Some(number) = self.max_connections {
+            paths.push("max_connections");
+            profile.max_connections = number;
+        }
+        if let Some(flag) = self.move_failed {
+            paths.push("move_failed");
+            profile.move_failed = flag;
+        }
+        if self.alert_owner.is_some() {
+            paths.push("alert_owner");
+            profile.alert_owner = self.alert_owner;
+        }
+        if self.process_email_from.is_some() {
+            paths.push("process_email_from");
+            profile.process_email_from = self.process_email_from;
+        }
+    }
+}
