@@ -1,5 +1,8 @@
 //! The stage on which whole systems are tested: a simulated Exchange, a store, and a worker that holds everything.
 
+pub mod kill;
+pub mod process;
+
 use std::{error::Error, future::Future, sync::Arc, time::Duration};
 
 use mailyard::embedded;

@@ -13,7 +13,7 @@ use crate::exit::Exit;
 
 /// Why a command failed.
 #[derive(Debug)]
-pub(crate) enum Failure {
+pub enum Failure {
     /// Something to tell.
     Told(Box<Told>),
     /// Nobody reads any longer what is written.
@@ -22,15 +22,32 @@ pub(crate) enum Failure {
 
 /// What is told of a failure.
 #[derive(Debug)]
-pub(crate) struct Told {
+pub struct Told {
+    /// How the command ends.
     pub exit: Exit,
     /// What happened.
     pub message: String,
     /// The reason's code; `None`: none of the catalogue.
     pub reason: Option<String>,
+    /// What to do.
     pub remedy: Option<String>,
+    /// What is wrong, field by field.
     pub violations: Vec<Violation>,
 }
+
+impl std::fmt::Display for Failure {
+    fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Told(told) => {
+                out.write_str(&told.message)?;
+                told.reason.as_ref().map_or(Ok(()), |reason| write!(out, " [{reason}]"))
+            }
+            Self::Output(error) => error.fmt(out),
+        }
+    }
+}
+
+impl std::error::Error for Failure {}
 
 impl Failure {
     /// A failure without a reason of the catalogue.

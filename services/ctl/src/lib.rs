@@ -15,12 +15,12 @@
 mod command;
 mod ctl;
 mod exit;
-mod failure;
+pub mod failure;
 mod global;
 mod object;
 mod screen;
 mod selection;
-mod server;
+pub mod server;
 mod table;
 mod values;
 mod wait;

@@ -42,11 +42,12 @@ const SIGN_OF_LIFE: Duration = Duration::from_secs(10);
 /// Rows that are asked for at once: the most that the server gives.
 pub(crate) const PAGE: i32 = 1000;
 
-pub(crate) type Channel = InterceptedService<transport::Channel, Bearer>;
+/// The road to a server, with the token on each call.
+pub type Channel = InterceptedService<transport::Channel, Bearer>;
 
 /// Shows the token with each call, and the trace that the call is part of.
 #[derive(Clone)]
-pub(crate) struct Bearer(MetadataValue<Ascii>);
+pub struct Bearer(MetadataValue<Ascii>);
 
 impl Interceptor for Bearer {
     fn call(&mut self, mut request: Request<()>) -> Result<Request<()>, Status> {
@@ -61,16 +62,17 @@ impl Interceptor for Bearer {
 }
 
 /// A server that was found.
-pub(crate) struct Server {
+pub struct Server {
     channel: Channel,
     answer: Duration,
     /// The resource name of the organization.
-    pub(crate) parent: String,
+    pub parent: String,
 }
 
 macro_rules! clients {
     ($($method:ident: $client:ident),+ $(,)?) => {$(
-        pub(crate) fn $method(&self) -> $client<Channel> {
+        #[doc = concat!("A client of the service that ", stringify!($client), " speaks to.")]
+        pub fn $method(&self) -> $client<Channel> {
             $client::new(self.channel.clone())
                 .max_decoding_message_size(LARGEST_MESSAGE)
                 .max_encoding_message_size(LARGEST_MESSAGE)
@@ -95,6 +97,16 @@ impl Server {
         Ok(Self { channel, answer, parent })
     }
 
+    /// Connects to a server of which it is known where it is.
+    ///
+    /// # Errors
+    /// None of its addresses answers.
+    pub async fn at(endpoint: &Endpoint, org: &str) -> Result<Self, Failure> {
+        let folder = endpoint.token_file.parent().unwrap_or(Path::new(""));
+        let channel = channel(endpoint, folder).await?;
+        Ok(Self { channel, answer: ANSWER, parent: format!("organizations/{org}") })
+    }
+
     clients! {
         alerts: AlertServiceClient,
         mailboxes: MailboxServiceClient,
@@ -106,7 +118,7 @@ impl Server {
     }
 
     /// The resource name of what a person calls so; a resource name is taken as it is.
-    pub(crate) fn name(&self, collection: &str, called: &str) -> String {
+    pub fn name(&self, collection: &str, called: &str) -> String {
         if called.starts_with("organizations/") {
             called.to_owned()
         } else {
@@ -115,7 +127,10 @@ impl Server {
     }
 
     /// Waits for one answer.
-    pub(crate) async fn call<T>(
+    ///
+    /// # Errors
+    /// The server refused, or did not answer in time.
+    pub async fn call<T>(
         &self,
         answer: impl Future<Output = Result<Response<T>, Status>>,
     ) -> Result<T, Failure> {

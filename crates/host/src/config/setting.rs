@@ -175,6 +175,11 @@ impl Setting for Bytes {
 pub struct LogLevel(String);
 
 impl LogLevel {
+    /// From a text; `None`: it is none.
+    pub fn of(text: &str) -> Option<Self> {
+        <Self as Setting>::read(text)
+    }
+
     /// As a filter of log lines reads it.
     pub fn as_str(&self) -> &str {
         &self.0
