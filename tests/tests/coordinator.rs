@@ -14,6 +14,7 @@ use mailyard_store::{
     query::{Filter, Page},
 };
 use mailyard_tests::{Outcome, Stage, hurried};
+use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 fn rule(json: &str) -> Outcome<Rule> {
     Ok(serde_json::from_str(json)?)
@@ -80,6 +81,56 @@ async fn more_than_half_of_the_mailboxes_failing_is_one_alert_and_no_mail_withou
         })
         .await?;
     assert_eq!(stage.store.health_counts().await?, stage.store.recount_health().await?);
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn the_owner_is_mailed_once_by_a_relay_of_its_own() -> Outcome {
+    let Ok(python) = std::env::var("MAILYARD_PYTHON") else {
+        eprintln!("SKIPPED: MAILYARD_PYTHON names no Python with the packages of tests/python/requirements.txt");
+        return Ok(());
+    };
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/python/smtp_server.py");
+    let mut relay = tokio::process::Command::new(python)
+        .arg(script)
+        .stdout(std::process::Stdio::piped())
+        .kill_on_drop(true)
+        .spawn()?;
+    let mut lines = BufReader::new(relay.stdout.take().ok_or("its output is ours")?).lines();
+    let first: serde_json::Value = serde_json::from_str(&lines.next_line().await?.ok_or("it ended")?)?;
+    let mut config = config();
+    config.smtp.host = "127.0.0.1".to_owned();
+    config.smtp.port = first["port"].as_u64().and_then(|port| u16::try_from(port).ok());
+    config.smtp.from = "mailyard@crm.test".to_owned();
+    config.smtp.tls = mailyard_host::config::SmtpTls::None;
+    let stage = Stage::with(Options::new, 2, hurried(), config).await?;
+    let mut profile = stage.store.profile(stage.profile).await?.ok_or("no profile")?;
+    profile.alert_owner = true;
+    profile.owner_email = Some("owner@exchange.test".to_owned());
+    stage.store.update_profile(&profile, None).await?;
+    stage.test_and_enable().await?;
+    stage.simulator.fault(rule(r#"{"kind":"mailbox_unavailable"}"#)?)?;
+    let mail = tokio::time::timeout(Duration::from_secs(30), lines.next_line()).await??.ok_or("it ended")?;
+    let mail: serde_json::Value = serde_json::from_str(&mail)?;
+    assert_eq!((&mail["from"], &mail["to"][0]), (&"mailyard@crm.test".into(), &"owner@exchange.test".into()));
+    let content = mail["content"].as_str().unwrap_or_default();
+    for expected in ["100 %", "Simulated", "MAILBOX_UNAVAILABLE", "mailyard profile test"] {
+        assert!(content.contains(expected), "{expected}: {content}");
+    }
+    stage
+        .until("the alert says that the mail was sent", || async {
+            let alerts = open(&stage, Reason::ProfileFailureRatioHigh).await?;
+            Ok(alerts.first().is_some_and(|alert| alert.notice.as_deref() == Some("sent")))
+        })
+        .await?;
+    stage
+        .until("everybody is disabled", || async {
+            let all = mailboxes(&stage).await?;
+            Ok(all.iter().all(|mailbox| mailbox.operations[Kind::Incoming as usize].state == State::Disabled))
+        })
+        .await?;
+    let more = tokio::time::timeout(Duration::from_millis(500), lines.next_line()).await;
+    assert!(more.is_err(), "one mail per breach: {more:?}");
     Ok(())
 }
 
