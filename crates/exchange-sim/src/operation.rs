@@ -169,7 +169,7 @@ impl Call<'_> {
                 }
                 Err(refusal) => {
                     out.push_str(&format!("<m:{name}ResponseMessage ResponseClass=\"{class}\">"));
-                    xml::element("m:MessageText", refusal.text, out);
+                    xml::element("m:MessageText", &refusal.text, out);
                     xml::element("m:ResponseCode", refusal.code, out);
                     out.push_str("<m:DescriptiveLinkKey>0</m:DescriptiveLinkKey>");
                     write_values("m:MessageXml", &refusal.values, out);
