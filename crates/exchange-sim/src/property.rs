@@ -310,6 +310,18 @@ const NOT_IN_LISTS: &[&str] = &[
     "item:TextBody",
 ];
 
+/// True if a shape asks by name for what only `GetItem` tells.
+pub(crate) fn asks_what_lists_do_not_tell(shape: Option<&Element>) -> bool {
+    let asked = shape.and_then(|shape| shape.child("AdditionalProperties"));
+    shape.and_then(|shape| shape.text_of("IncludeMimeContent")) == Some("true")
+        || asked.is_some_and(|asked| {
+            asked.children.iter().any(|property| match Path::read(property) {
+                Path::Field(uri) => NOT_IN_LISTS.contains(&uri.as_str()) || uri == "item:MimeContent",
+                _ => false,
+            })
+        })
+}
+
 fn optional(name: &str, text: &str, out: &mut String) {
     if !text.is_empty() {
         xml::element(name, text, out);

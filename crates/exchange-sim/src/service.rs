@@ -211,7 +211,9 @@ fn authenticate(world: &World, authorization: Option<&str>) -> Option<Caller> {
     if user.eq_ignore_ascii_case(&service.address) || user.eq_ignore_ascii_case(&short) {
         return Some(Caller::Service);
     }
-    world.mailbox_at(user).map(|mailbox| Caller::Owner(mailbox.clone()))
+    // One signs in by the primary address: it is the UPN too.
+    let mailbox = world.mailbox_at(user).filter(|mailbox| mailbox.address.eq_ignore_ascii_case(user));
+    mailbox.map(|mailbox| Caller::Owner(mailbox.clone()))
 }
 
 /// Headers that no version knows twice, and the version that the request is written for.
@@ -254,7 +256,11 @@ fn impersonated(
     let identity = &sid.children[0];
     let name = identity.text.trim();
     let wanted = match identity.name.as_str() {
-        "PrimarySmtpAddress" | "SmtpAddress" | "PrincipalName" => world.mailbox_at(name),
+        "PrimarySmtpAddress" => primary(world, name)?,
+        "SmtpAddress" => world.mailbox_at(name),
+        "PrincipalName" => {
+            world.mailbox_at(name).filter(|mailbox| mailbox.address.eq_ignore_ascii_case(name))
+        }
         "SID" => name
             .rsplit('-')
             .next()
@@ -267,6 +273,17 @@ fn impersonated(
         Caller::Service => Ok(Some(wanted)),
         Caller::Owner(mailbox) if mailbox.number == wanted.number => Ok(Some(wanted)),
         Caller::Owner(_) => Err(IMPERSONATION_DENIED),
+    }
+}
+
+/// The mailbox of a primary address. Another address of it is refused with the right one.
+fn primary<'a>(world: &'a World, address: &str) -> Result<Option<&'a Arc<Mailbox>>, Refusal> {
+    match world.mailbox_at(address) {
+        Some(mailbox) if !mailbox.address.eq_ignore_ascii_case(address) => Err(Refusal {
+            values: vec![("Primary", mailbox.address.clone())],
+            ..Refusal::new("ErrorNonPrimarySmtpAddress", "The primary SMTP address must be specified.")
+        }),
+        found => Ok(found),
     }
 }
 

@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use super::{Call, FOLDER_NOT_FOUND};
+use super::Call;
 use crate::{
     fault::Kind,
     id::{self, Name},
@@ -22,10 +22,29 @@ const INVALID_STATE: Refusal = Refusal::new(
     "The synchronization state data is corrupt or otherwise invalid.",
 );
 
+const NO_FOLDER: Refusal = Refusal::new(
+    "ErrorSyncFolderNotFound",
+    "The folder specified in the SyncFolderId parameter could not be found.",
+);
+
+/// The folder of a synchronization, which has a code of its own for one that is not there.
+fn synchronized(
+    call: &Call<'_>,
+    request: &Element,
+    contents: &crate::mailbox::Contents,
+) -> Result<Option<u32>, Refusal> {
+    let found = call.folder_in(request, "SyncFolderId", contents);
+    found.map_err(|refusal| if refusal.code == "ErrorFolderNotFound" { NO_FOLDER } else { refusal })
+}
+
 pub(super) fn items(call: &Call<'_>, request: &Element, out: &mut String) -> Result<(), Refusal> {
     call.respond([request], EMPTY, out, |request, out| {
+        if property::asks_what_lists_do_not_tell(request.child("ItemShape")) {
+            let text = "The property can not be used with this operation.";
+            return Err(Refusal::new("ErrorInvalidPropertyForOperation", text));
+        }
         let mut contents = call.contents();
-        let folder = call.folder_in(request, "SyncFolderId", &contents)?.ok_or(FOLDER_NOT_FOUND)?;
+        let folder = synchronized(call, request, &contents)?.ok_or(NO_FOLDER)?;
         let text = request.text_of("SyncState").filter(|text| !text.is_empty());
         if text.is_some() && call.strikes(Kind::BadSyncState).is_some() {
             return Err(INVALID_STATE);
@@ -115,7 +134,7 @@ fn wrapped(
 pub(super) fn hierarchy(call: &Call<'_>, request: &Element, out: &mut String) -> Result<(), Refusal> {
     call.respond([request], EMPTY_HIERARCHY, out, |request, out| {
         let contents = call.contents();
-        let root = call.folder_in(request, "SyncFolderId", &contents)?.unwrap_or(MSG_FOLDER_ROOT);
+        let root = synchronized(call, request, &contents)?.unwrap_or(MSG_FOLDER_ROOT);
         let since = match request.text_of("SyncState").filter(|text| !text.is_empty()) {
             None => None,
             Some(text) => {

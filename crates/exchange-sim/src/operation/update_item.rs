@@ -18,9 +18,17 @@ pub(super) fn run(call: &Call<'_>, request: &Element, out: &mut String) -> Resul
         let mut contents = call.contents();
         let id = change.child("ItemId").ok_or(super::ID_MALFORMED)?;
         let (number, current) = call.item(id, &contents)?;
-        if resolution == "NeverOverwrite" && current != Some(true) {
-            let text = "The send or update operation could not be performed because of a conflict.";
-            return Err(Refusal::new("ErrorIrresolvableConflict", text));
+        match (resolution, current) {
+            ("AlwaysOverwrite", _) => {}
+            (_, None) => {
+                let text = "A change key is required for this operation.";
+                return Err(Refusal::new("ErrorChangeKeyRequiredForWriteOperations", text));
+            }
+            ("NeverOverwrite", Some(false)) => {
+                let text = "The send or update operation could not be performed because of a conflict.";
+                return Err(Refusal::new("ErrorIrresolvableConflict", text));
+            }
+            _ => {}
         }
         let updates = change.child("Updates").map_or(&[][..], |updates| &updates.children);
         let only_read_flag = !updates.is_empty()

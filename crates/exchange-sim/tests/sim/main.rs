@@ -1,0 +1,5 @@
+//! The simulator as its clients and its controllers see it, over real TLS.
+#![allow(clippy::expect_used)]
+
+mod golden;
+mod stage;
