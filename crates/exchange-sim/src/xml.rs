@@ -212,6 +212,11 @@ fn unescape(raw: &str) -> Option<String> {
     Some(text)
 }
 
+/// True if a text is a truth of the schema: `true` or `1`.
+pub(crate) fn is_true(text: Option<&str>) -> bool {
+    matches!(text.map(str::trim), Some("true" | "1"))
+}
+
 /// Adds a text as it may stand between tags or in an attribute. Nothing is dropped: what Exchange holds it also shows,
 /// characters that XML does not allow as references.
 pub(crate) fn escape(text: &str, out: &mut String) {

@@ -39,10 +39,6 @@ fn synchronized(
 
 pub(super) fn items(call: &Call<'_>, request: &Element, out: &mut String) -> Result<(), Refusal> {
     call.respond([request], EMPTY, out, |request, out| {
-        if property::asks_what_lists_do_not_tell(request.child("ItemShape")) {
-            let text = "The property can not be used with this operation.";
-            return Err(Refusal::new("ErrorInvalidPropertyForOperation", text));
-        }
         let mut contents = call.contents();
         let folder = synchronized(call, request, &contents)?.ok_or(NO_FOLDER)?;
         let text = request.text_of("SyncState").filter(|text| !text.is_empty());

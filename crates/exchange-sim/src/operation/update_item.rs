@@ -7,7 +7,7 @@ use crate::{
     item::Content,
     property::{self, Path},
     service::Refusal,
-    xml::Element,
+    xml::{self, Element},
 };
 
 pub(super) fn run(call: &Call<'_>, request: &Element, out: &mut String) -> Result<(), Refusal> {
@@ -80,7 +80,7 @@ fn apply(update: &Element, content: &mut Content, item: &mut crate::item::Item) 
     }
     for child in &values.children {
         if child.name == "IsRead" {
-            item.is_read = child.text.trim() == "true";
+            item.is_read = xml::is_true(Some(&child.text));
         } else if update.name == "AppendToItemField" && child.name == "Body" {
             content.body.push_str(&child.text);
         } else {
