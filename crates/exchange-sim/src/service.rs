@@ -268,7 +268,12 @@ fn impersonated(
             .and_then(|number| world.mailbox(number)),
         _ => return Err(invalid),
     };
-    let wanted = wanted.ok_or(NO_SUCH_MAILBOX)?.clone();
+    let unknown = match identity.name.as_str() {
+        "PrincipalName" => Refusal::new("ErrorInvalidUserPrincipalName", "The UPN is not that of a mailbox."),
+        "SID" => Refusal::new("ErrorInvalidUserSid", "The SID is not that of a mailbox."),
+        _ => NO_SUCH_MAILBOX,
+    };
+    let wanted = wanted.ok_or(unknown)?.clone();
     match caller {
         Caller::Service => Ok(Some(wanted)),
         Caller::Owner(mailbox) if mailbox.number == wanted.number => Ok(Some(wanted)),

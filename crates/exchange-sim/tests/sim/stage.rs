@@ -178,12 +178,15 @@ pub fn all<'a>(document: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
     })
 }
 
-/// The response codes of an answer, in order.
+/// The response codes of an answer or a fault, in order.
 pub fn codes(document: &str) -> Vec<&str> {
-    all(document, "ResponseCode").map(|code| code.rsplit('>').next().unwrap_or(code).trim()).collect()
+    let ends = document
+        .match_indices("ResponseCode>")
+        .filter(|(at, _)| document[..*at].rsplit('<').next().is_some_and(|name| name.starts_with('/')));
+    ends.filter_map(|(at, _)| document[..at].rsplit_once("</")?.0.rsplit('>').next()).collect()
 }
 
 /// The value of one attribute among others.
 pub fn attribute<'a>(attributes: &'a str, name: &str) -> Option<&'a str> {
-    attributes.split_once(&format!("{name}=\""))?.1.split('"').next()
+    attributes.split(' ').find_map(|part| part.strip_prefix(name)?.strip_prefix("=\"")?.strip_suffix('"'))
 }
