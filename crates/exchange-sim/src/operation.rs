@@ -38,7 +38,8 @@ pub(crate) struct Call<'a> {
     pub name: &'static str,
 }
 
-const OPERATIONS: &[Operation] = &[
+/// All of them.
+pub(crate) const OPERATIONS: &[Operation] = &[
     Operation { name: "SyncFolderItems", run: sync::items },
     Operation { name: "GetItem", run: get_item::run },
     Operation { name: "GetFolder", run: folders::get },

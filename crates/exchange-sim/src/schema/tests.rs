@@ -69,6 +69,15 @@ fn every_line_of_the_table_is_understood() {
 }
 
 #[test]
+fn every_operation_is_in_the_table() {
+    for operation in crate::operation::OPERATIONS {
+        let request = format!("<m:{}/>", operation.name);
+        let told = violation(&request).unwrap_or_default();
+        assert!(told.contains("missing") || told.contains("incomplete"), "{}: {told}", operation.name);
+    }
+}
+
+#[test]
 fn good_requests_pass() {
     let restriction = "<m:Restriction><t:And><t:Exists><t:FieldURI FieldURI=\"item:Subject\"/></t:Exists><t:Not><t:IsEqualTo>\
         <t:ExtendedFieldURI PropertyTag=\"0x300B\" PropertyType=\"Binary\"/><t:FieldURIOrConstant><t:Constant Value=\"AA==\"/>\
@@ -138,6 +147,27 @@ fn the_order_of_elements_is_enforced() {
         (
             "<m:GetItem><m:ItemShape><t:BodyType>Best</t:BodyType><t:BaseShape>IdOnly</t:BaseShape></m:ItemShape>IDS</m:GetItem>".to_owned(),
             "t:BodyType: 't:BodyType' stands in 'm:ItemShape' where 't:BaseShape' is expected",
+        ),
+        (
+            "<m:MoveItem><m:ToFolderId>INBOX</m:ToFolderId><m:ReturnNewItemIds>true</m:ReturnNewItemIds>IDS</m:MoveItem>".to_owned(),
+            "m:ReturnNewItemIds: 'm:ReturnNewItemIds' stands in 'm:MoveItem' where 'm:ItemIds' is expected",
+        ),
+        (
+            "<m:SendItem SaveItemToFolder=\"true\"><m:SavedItemFolderId>INBOX</m:SavedItemFolderId>IDS</m:SendItem>".to_owned(),
+            "m:SavedItemFolderId: 'm:SavedItemFolderId' stands in 'm:SendItem' where 'm:ItemIds' is expected",
+        ),
+        (
+            "<m:CreateFolder><m:ParentFolderId>INBOX</m:ParentFolderId><m:Folders><t:Folder><t:DisplayName>a</t:DisplayName>\
+             <t:FolderClass>IPF.Note</t:FolderClass></t:Folder></m:Folders></m:CreateFolder>".to_owned(),
+            "t:FolderClass: 't:FolderClass' is not expected in 't:Folder': it is out of order or there are too many",
+        ),
+        (
+            message("<t:ToRecipients><t:Mailbox><t:EmailAddress>a@b</t:EmailAddress><t:Name>A</t:Name></t:Mailbox></t:ToRecipients>"),
+            "t:Name: 't:Name' is not expected in 't:Mailbox': it is out of order or there are too many",
+        ),
+        (
+            update("<t:SetItemField><t:Message><t:Subject>x</t:Subject></t:Message><t:FieldURI FieldURI=\"item:Subject\"/></t:SetItemField>"),
+            "t:Message: 't:Message' stands in 't:SetItemField' where 't:FieldURI', 't:IndexedFieldURI', 't:ExtendedFieldURI' is expected",
         ),
     ]);
 }
@@ -245,6 +275,13 @@ fn attributes_and_values_are_checked() {
         (
             "header:<t:ExchangeImpersonation><t:ConnectingSID><t:SID></t:SID></t:ConnectingSID></t:ExchangeImpersonation>".to_owned(),
             "t:SID: the value of 't:SID': '' is not at least 1 characters long",
+        ),
+        // One name that is not known spoils the whole request.
+        (
+            "<m:GetFolder><m:FolderShape><t:BaseShape>IdOnly</t:BaseShape></m:FolderShape><m:FolderIds>INBOX<t:DistinguishedFolderId Id=\"attic\"/>\
+             </m:FolderIds></m:GetFolder>".to_owned(),
+            "t:DistinguishedFolderId: the attribute 'Id' of 't:DistinguishedFolderId': 'attic' is not one of calendar, contacts, deleteditems, drafts, \
+             inbox, journal, notes, outbox, sentitems, tasks, msgfolderroot, publicfoldersroot and 55 more",
         ),
     ]);
 }
