@@ -48,7 +48,14 @@ fn route(world: &World, method: &Method, path: &str, query: &str, body: &[u8]) -
             world.set_faults(crate::fault::Faults::clear);
             Ok(json!({}))
         }
-        ("GET", ["stats"]) => Ok(stats(world, query.strip_prefix("mailbox="))),
+        ("GET", ["stats"]) => {
+            let wanted = query.strip_prefix("mailbox=").map(percent_decoded);
+            let unknown = wanted.as_ref().filter(|address| world.mailbox_at(address).is_none());
+            if let Some(address) = unknown {
+                return Err((StatusCode::NOT_FOUND, format!("there is no mailbox {address}")));
+            }
+            Ok(stats(world, wanted.as_deref()))
+        }
         ("GET", ["submissions"]) => Ok(json!(world.submissions())),
         ("GET", ["mailbox", address, folder]) => list(world, address, folder),
         _ => Err((StatusCode::NOT_FOUND, format!("there is no {method} {path}"))),
@@ -133,7 +140,7 @@ pub(crate) fn stats(world: &World, mailbox: Option<&str>) -> Value {
         "connections": counters.connections.load(Ordering::Relaxed),
         "wrong_anchor_mailbox": counters.wrong_anchor.load(Ordering::Relaxed),
     });
-    let one = mailbox.map(percent_decoded).and_then(|address| world.mailbox_at(&address).cloned());
+    let one = mailbox.and_then(|address| world.mailbox_at(address));
     if let (Some(one), Some(stats)) = (one, stats.as_object_mut()) {
         stats.insert("mailbox_requests".to_owned(), json!(counters.of_mailbox(one.number)));
     }

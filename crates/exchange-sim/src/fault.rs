@@ -103,10 +103,8 @@ struct Standing {
 /// A rule that strikes this request.
 #[derive(Clone, Debug)]
 pub(crate) struct Strike {
-    pub number: u64,
     pub hint: Option<Duration>,
     pub delay: Duration,
-    pub rate: f64,
 }
 
 impl Rule {
@@ -119,9 +117,20 @@ impl Rule {
             return Err("rate: must be between 0 and 1".to_owned());
         }
         if self.for_seconds.is_some_and(|seconds| !(0.0..1e9).contains(&seconds)) {
-            return Err("for_seconds: must be positive".to_owned());
+            return Err("for_seconds: must be between 0 and 1000000000".to_owned());
+        }
+        let everybody = matches!(self.kind, Kind::Down | Kind::ClockSkew);
+        if everybody && self.operation.is_some() {
+            return Err("operation: this kind concerns every operation".to_owned());
+        }
+        if everybody && self.mailbox.is_some() {
+            return Err("mailbox: this kind concerns every mailbox".to_owned());
         }
         match self.kind {
+            Kind::ClockSkew if self.count.is_some() => {
+                Err("count: a clock is wrong until it is right again".to_owned())
+            }
+            Kind::ClockSkew if self.rate < 1.0 => Err("rate: a clock is wrong for every request".to_owned()),
             Kind::SlowBody if self.delay_ms.is_none() => Err("delay_ms: slow_body needs it".to_owned()),
             Kind::ClockSkew if self.skew_ms.is_none() => Err("skew_ms: clock_skew needs it".to_owned()),
             _ => Ok(()),
@@ -159,26 +168,18 @@ impl Faults {
     /// Whether a rule of this kind strikes, decided by seed, rule and the number of the request under it.
     pub fn strikes(&mut self, kind: Kind, operation: &str, mailbox: &str) -> Option<Strike> {
         let seed = self.seed;
-        let now = Instant::now();
-        self.rules.retain(|standing| standing.until.is_none_or(|until| until > now));
-        let standing = self.rules.iter_mut().find(|standing| {
-            standing.rule.kind == kind
-                && standing.left != Some(0)
-                && standing.rule.operation.as_deref().is_none_or(|wanted| wanted == operation)
-                && standing.rule.mailbox.as_deref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(mailbox))
-        })?;
+        let standing = self.standing(kind, operation, mailbox)?;
         standing.asked += 1;
-        if kind != Kind::Poison && chance(&[seed, standing.number, standing.asked]) >= standing.rule.rate {
+        if chance(&[seed, standing.number, standing.asked]) >= standing.rule.rate {
             return None;
         }
         standing.left = standing.left.map(|left| left - 1);
-        *self.struck.entry(kind).or_default() += 1;
-        Some(Strike {
-            number: standing.number,
+        let strike = Strike {
             hint: standing.rule.hint_ms.map(Duration::from_millis),
             delay: Duration::from_millis(standing.rule.delay_ms.unwrap_or_default()),
-            rate: standing.rule.rate,
-        })
+        };
+        *self.struck.entry(kind).or_default() += 1;
+        Some(strike)
     }
 
     /// How wrong the clock is at the moment, in milliseconds.
@@ -190,9 +191,28 @@ impl Faults {
         standing.and_then(|standing| standing.rule.skew_ms).unwrap_or_default()
     }
 
-    /// True if an item is poisoned by a rule: an item once poisoned stays so while the rule stands.
-    pub fn poisons(&self, strike: &Strike, mailbox: u32, item: u64) -> bool {
-        chance(&[self.seed, strike.number, u64::from(mailbox), item]) < strike.rate
+    /// True if an item is poisoned: chosen by seed, rule and item, it stays so while the rule stands.
+    pub fn poisons(&mut self, operation: &str, mailbox: &str, item: [u64; 2]) -> bool {
+        let seed = self.seed;
+        let Some(standing) = self.standing(Kind::Poison, operation, mailbox) else { return false };
+        if chance(&[seed, standing.number, item[0], item[1]]) >= standing.rule.rate {
+            return false;
+        }
+        standing.left = standing.left.map(|left| left - 1);
+        *self.struck.entry(Kind::Poison).or_default() += 1;
+        true
+    }
+
+    /// The rule of this kind that concerns a request.
+    fn standing(&mut self, kind: Kind, operation: &str, mailbox: &str) -> Option<&mut Standing> {
+        let now = Instant::now();
+        self.rules.retain(|standing| standing.until.is_none_or(|until| until > now));
+        self.rules.iter_mut().find(|standing| {
+            standing.rule.kind == kind
+                && standing.left != Some(0)
+                && standing.rule.operation.as_deref().is_none_or(|wanted| wanted == operation)
+                && standing.rule.mailbox.as_deref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(mailbox))
+        })
     }
 }
 
@@ -254,6 +274,10 @@ mod tests {
             (r#"{"kind":"slow_body"}"#, "delay_ms"),
             (r#"{"kind":"clock_skew"}"#, "skew_ms"),
             (r#"{"kind":"down","for_seconds":-1}"#, "for_seconds"),
+            (r#"{"kind":"down","mailbox":"a@x"}"#, "mailbox"),
+            (r#"{"kind":"down","operation":"GetItem"}"#, "operation"),
+            (r#"{"kind":"clock_skew","skew_ms":1,"rate":0.5}"#, "rate"),
+            (r#"{"kind":"clock_skew","skew_ms":1,"count":1}"#, "count"),
         ] {
             assert!(rule(json).check().is_err_and(|error| error.starts_with(field)), "{json}");
         }

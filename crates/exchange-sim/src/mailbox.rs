@@ -69,6 +69,17 @@ pub(crate) enum Told {
     Delete(u64),
 }
 
+impl Told {
+    /// The item that changed.
+    pub fn number(self) -> u64 {
+        match self {
+            Self::Create(number) | Self::Update(number) | Self::ReadFlag(number) | Self::Delete(number) => {
+                number
+            }
+        }
+    }
+}
+
 /// One page of changes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Page {

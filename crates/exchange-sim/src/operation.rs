@@ -38,7 +38,8 @@ pub(crate) struct Call<'a> {
     pub name: &'static str,
 }
 
-const OPERATIONS: &[Operation] = &[
+/// All of them.
+pub(crate) const OPERATIONS: &[Operation] = &[
     Operation { name: "SyncFolderItems", run: sync::items },
     Operation { name: "GetItem", run: get_item::run },
     Operation { name: "GetFolder", run: folders::get },
@@ -168,11 +169,7 @@ impl Call<'_> {
                     out.push_str(&inner);
                 }
                 Err(refusal) => {
-                    out.push_str(&format!("<m:{name}ResponseMessage ResponseClass=\"{class}\">"));
-                    xml::element("m:MessageText", refusal.text, out);
-                    xml::element("m:ResponseCode", refusal.code, out);
-                    out.push_str("<m:DescriptiveLinkKey>0</m:DescriptiveLinkKey>");
-                    write_values("m:MessageXml", &refusal.values, out);
+                    open_message(name, class, &refusal, out);
                     out.push_str(empty);
                 }
             }
@@ -180,4 +177,13 @@ impl Call<'_> {
         }
         out.push_str(&format!("</m:ResponseMessages></m:{name}Response>"));
     }
+}
+
+/// Begins a response message that is no plain success, up to its payload.
+fn open_message(name: &str, class: &str, refusal: &Refusal, out: &mut String) {
+    out.push_str(&format!("<m:{name}ResponseMessage ResponseClass=\"{class}\">"));
+    xml::element("m:MessageText", &refusal.text, out);
+    xml::element("m:ResponseCode", refusal.code, out);
+    out.push_str("<m:DescriptiveLinkKey>0</m:DescriptiveLinkKey>");
+    write_values("m:MessageXml", &refusal.values, out);
 }

@@ -142,7 +142,7 @@ pub(crate) fn value(item: &Item, path: &Path) -> Option<Value> {
             return Some(match kind.as_str() {
                 "Integer" | "Short" | "Long" => Value::Number(first.parse().ok()?),
                 "SystemTime" => Value::Number(read_date(&first)?),
-                "Boolean" => Value::Flag(first == "true" || first == "1"),
+                "Boolean" => Value::Flag(xml::is_true(Some(&first))),
                 _ => Value::Text(first),
             });
         }
@@ -230,7 +230,7 @@ impl Shape {
             Some("AllProperties") => read.fields.extend(FIELDS.iter().map(|(field, _)| (*field).to_owned())),
             _ => {}
         }
-        read.mime = shape.text_of("IncludeMimeContent") == Some("true");
+        read.mime = xml::is_true(shape.text_of("IncludeMimeContent"));
         if let Some(kind) = shape.text_of("BodyType") {
             kind.clone_into(&mut read.body_type);
         }

@@ -1,6 +1,6 @@
 //! One request: who asks, as whom, for what; and the answer around whatever an operation says.
 
-use std::sync::Arc;
+use std::{borrow::Cow, sync::Arc};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use http::StatusCode;
@@ -35,14 +35,14 @@ pub(crate) struct Response {
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
     pub code: &'static str,
-    pub text: &'static str,
+    pub text: Cow<'static, str>,
     /// `MessageXml` values.
     pub values: Vec<(&'static str, String)>,
 }
 
 impl Refusal {
     pub const fn new(code: &'static str, text: &'static str) -> Self {
-        Self { code, text, values: Vec::new() }
+        Self { code, text: Cow::Borrowed(text), values: Vec::new() }
     }
 }
 
@@ -113,7 +113,7 @@ fn dispatch(
     let operation =
         operation::named(&element.name).filter(|_| element.space == Space::Messages).ok_or(invalid)?;
     let header = envelope.child("Header");
-    check_header(header)?;
+    check_header(world, header)?;
     schema::validate_request(header, element).map_err(|violation| schema_violation(document, &violation))?;
     let mailbox = impersonated(world, caller, header)?;
     let number = mailbox.as_ref().map(|mailbox| mailbox.number);
@@ -211,16 +211,26 @@ fn authenticate(world: &World, authorization: Option<&str>) -> Option<Caller> {
     if user.eq_ignore_ascii_case(&service.address) || user.eq_ignore_ascii_case(&short) {
         return Some(Caller::Service);
     }
-    world.mailbox_at(user).map(|mailbox| Caller::Owner(mailbox.clone()))
+    // One signs in by the primary address: it is the UPN too.
+    let mailbox = world.mailbox_at(user).filter(|mailbox| mailbox.address.eq_ignore_ascii_case(user));
+    mailbox.map(|mailbox| Caller::Owner(mailbox.clone()))
 }
 
-/// Headers that no version knows twice.
-fn check_header(header: Option<&Element>) -> Result<(), Refusal> {
+/// Headers that no version knows twice, and the version that the request is written for.
+fn check_header(world: &World, header: Option<&Element>) -> Result<(), Refusal> {
     let children = header.map_or(&[][..], |header| &header.children);
     for (number, child) in children.iter().enumerate() {
         if children[..number].iter().any(|before| before.name == child.name) {
             return Err(Refusal::new("ErrorDuplicateSOAPHeader", "A SOAP header appears more than once."));
         }
+    }
+    let version = header.and_then(|header| header.child("RequestServerVersion"));
+    let Some(version) = version.and_then(|version| version.attribute("Version")) else { return Ok(()) };
+    let (_, minor, _) = world.options.version;
+    // Dated versions, and those of 2015 and later, came after Exchange 2013.
+    let newer = minor == 0 && version > "Exchange2013_SP1";
+    if newer || !schema::is_version(version) {
+        return Err(Refusal::new("ErrorInvalidServerVersion", "The specified server version is invalid."));
     }
     Ok(())
 }
@@ -246,7 +256,11 @@ fn impersonated(
     let identity = &sid.children[0];
     let name = identity.text.trim();
     let wanted = match identity.name.as_str() {
-        "PrimarySmtpAddress" | "SmtpAddress" | "PrincipalName" => world.mailbox_at(name),
+        "PrimarySmtpAddress" => primary(world, name)?,
+        "SmtpAddress" => world.mailbox_at(name),
+        "PrincipalName" => {
+            world.mailbox_at(name).filter(|mailbox| mailbox.address.eq_ignore_ascii_case(name))
+        }
         "SID" => name
             .rsplit('-')
             .next()
@@ -254,11 +268,27 @@ fn impersonated(
             .and_then(|number| world.mailbox(number)),
         _ => return Err(invalid),
     };
-    let wanted = wanted.ok_or(NO_SUCH_MAILBOX)?.clone();
+    let unknown = match identity.name.as_str() {
+        "PrincipalName" => Refusal::new("ErrorInvalidUserPrincipalName", "The UPN is not that of a mailbox."),
+        "SID" => Refusal::new("ErrorInvalidUserSid", "The SID is not that of a mailbox."),
+        _ => NO_SUCH_MAILBOX,
+    };
+    let wanted = wanted.ok_or(unknown)?.clone();
     match caller {
         Caller::Service => Ok(Some(wanted)),
         Caller::Owner(mailbox) if mailbox.number == wanted.number => Ok(Some(wanted)),
         Caller::Owner(_) => Err(IMPERSONATION_DENIED),
+    }
+}
+
+/// The mailbox of a primary address. Another address of it is refused with the right one.
+fn primary<'a>(world: &'a World, address: &str) -> Result<Option<&'a Arc<Mailbox>>, Refusal> {
+    match world.mailbox_at(address) {
+        Some(mailbox) if !mailbox.address.eq_ignore_ascii_case(address) => Err(Refusal {
+            values: vec![("Primary", mailbox.address.clone())],
+            ..Refusal::new("ErrorNonPrimarySmtpAddress", "The primary SMTP address must be specified.")
+        }),
+        found => Ok(found),
     }
 }
 
@@ -285,13 +315,13 @@ pub(crate) fn fault(world: &World, refusal: &Refusal) -> Response {
          <faultstring xml:lang=\"en-US\">",
         refusal.code
     ));
-    xml::escape(refusal.text, &mut out);
+    xml::escape(&refusal.text, &mut out);
     out.push_str(&format!(
         "</faultstring><detail><e:ResponseCode xmlns:e=\"http://schemas.microsoft.com/exchange/services/2006/errors\">{}\
          </e:ResponseCode><e:Message xmlns:e=\"http://schemas.microsoft.com/exchange/services/2006/errors\">",
         refusal.code
     ));
-    xml::escape(refusal.text, &mut out);
+    xml::escape(&refusal.text, &mut out);
     out.push_str("</e:Message>");
     write_values("t:MessageXml", &refusal.values, &mut out);
     out.push_str("</detail></s:Fault></s:Body></s:Envelope>");
@@ -312,10 +342,11 @@ pub(crate) fn write_values(name: &str, values: &[(&'static str, String)], out: &
     out.push_str(&format!("</{name}>"));
 }
 
+/// Line and column, counted from 1, of the name behind the bracket at this offset.
 fn place(document: &str, offset: usize) -> (usize, usize) {
-    let before = document.as_bytes().get(..offset).unwrap_or(document.as_bytes());
-    let line = before.split(|byte| *byte == b'\n').count();
-    let column = before.iter().rev().take_while(|byte| **byte != b'\n').count() + 1;
+    let before = document.get(..offset).unwrap_or(document).trim_start_matches('\u{feff}');
+    let line = before.matches('\n').count() + 1;
+    let column = before.chars().rev().take_while(|character| *character != '\n').count() + 2;
     (line, column)
 }
 
@@ -327,7 +358,8 @@ fn schema_violation(document: &str, violation: &schema::Violation) -> Refusal {
             ("LinePosition", column.to_string()),
             ("Violation", violation.what.clone()),
         ],
-        ..Refusal::new("ErrorSchemaValidation", "The request failed schema validation.")
+        text: format!("The request failed schema validation: {}.", violation.what).into(),
+        ..Refusal::new("ErrorSchemaValidation", "")
     }
 }
 

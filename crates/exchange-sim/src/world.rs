@@ -141,9 +141,15 @@ impl World {
         self.mailboxes.get(number as usize)
     }
 
+    /// The mailbox that has this address, be it its primary one or the other that each has (`alias00001@…`).
     pub fn mailbox_at(&self, address: &str) -> Option<&Arc<Mailbox>> {
-        let number = self.by_address.get(&address.to_lowercase())?;
-        self.mailboxes.get(*number as usize)
+        let address = address.to_lowercase();
+        let number = self.by_address.get(&address).copied().or_else(|| {
+            let (name, domain) = address.split_once('@')?;
+            let digits = name.strip_prefix("alias").filter(|digits| digits.len() >= 5)?;
+            (domain == self.options.domain.to_lowercase()).then(|| digits.parse().ok())?
+        });
+        self.mailboxes.get(number? as usize)
     }
 
     /// The server's clock, as wrong as a rule says.

@@ -25,7 +25,6 @@ pub(crate) struct Element {
     pub children: Vec<Element>,
     pub text: String,
     /// Where it begins, in bytes.
-    #[expect(dead_code, reason = "the check against the schema is not there yet")]
     pub offset: usize,
 }
 
@@ -60,14 +59,16 @@ impl Element {
 
 /// Reads a document into a tree. Document types and entities of one's own are refused, as Exchange refuses them.
 pub(crate) fn parse(document: &str) -> Result<Element, NotXml> {
-    let mut reader = Reader::from_str(document.trim_start_matches('\u{feff}'));
+    let text = document.trim_start_matches('\u{feff}');
+    let skipped = document.len() - text.len();
+    let mut reader = Reader::from_str(text);
     reader.config_mut().check_end_names = true;
     let mut open: Vec<Element> = Vec::new();
     let mut spaces: Vec<Vec<(String, Space)>> = Vec::new();
     let mut root = None;
     let mut count = 0;
     loop {
-        let offset = reader.buffer_position() as usize;
+        let offset = skipped + reader.buffer_position() as usize;
         let fail = |what: &str| NotXml { offset, what: what.to_owned() };
         let event = reader.read_event().map_err(|error| fail(&error.to_string()))?;
         match event {
@@ -80,6 +81,10 @@ pub(crate) fn parse(document: &str) -> Result<Element, NotXml> {
                 open.push(element);
             }
             Event::Empty(start) => {
+                count += 1;
+                if count > MOST {
+                    return Err(fail("the document is too large"));
+                }
                 let element = begin(&start, &mut spaces, offset).map_err(|what| fail(&what))?;
                 spaces.pop();
                 close(element, &mut open, &mut root);
@@ -205,6 +210,11 @@ fn unescape(raw: &str) -> Option<String> {
     }
     text.push_str(rest);
     Some(text)
+}
+
+/// True if a text is a truth of the schema: `true` or `1`.
+pub(crate) fn is_true(text: Option<&str>) -> bool {
+    matches!(text.map(str::trim), Some("true" | "1"))
 }
 
 /// Adds a text as it may stand between tags or in an attribute. Nothing is dropped: what Exchange holds it also shows,

@@ -57,7 +57,7 @@ fn read(file: &Element, number: u32) -> Result<Attachment, Refusal> {
         name: text("Name"),
         content_type: content_type.to_owned(),
         content_id: text("ContentId"),
-        is_inline: file.text_of("IsInline") == Some("true"),
+        is_inline: xml::is_true(file.text_of("IsInline")),
         content: content.into(),
     })
 }

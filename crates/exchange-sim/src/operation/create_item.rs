@@ -11,7 +11,7 @@ use crate::{
     operation::send,
     property::{self, Path},
     service::Refusal,
-    xml::Element,
+    xml::{self, Element},
 };
 
 /// What becomes of a new message.
@@ -129,7 +129,7 @@ fn read(call: &Call<'_>, element: &Element) -> Result<New, Refusal> {
         .iter()
         .find(|(name, _)| name == "tag:3591")
         .and_then(|(_, values)| values.first()?.parse().ok());
-    let is_read = element.text_of("IsRead") == Some("true");
+    let is_read = xml::is_true(element.text_of("IsRead"));
     Ok(New { content, extended, is_read, flags })
 }
 

@@ -29,31 +29,43 @@ pub(super) fn convert_id(call: &Call<'_>, request: &Element, out: &mut String) -
     Ok(())
 }
 
-/// Finds mailboxes by the beginning of their addresses.
+/// No answer tells of more.
+const MOST: usize = 100;
+const SEVERAL: Refusal = Refusal::new("ErrorNameResolutionMultipleResults", "Multiple results were found.");
+const NOBODY: Refusal = Refusal::new("ErrorNameResolutionNoResults", "No results were found.");
+
+/// Finds mailboxes by the beginning of their addresses, or one by `smtp:` and all of it. More than one is a warning.
 pub(super) fn resolve_names(call: &Call<'_>, request: &Element, out: &mut String) -> Result<(), Refusal> {
     let wanted = request.text_of("UnresolvedEntry").unwrap_or_default().to_lowercase();
-    let wanted = wanted.strip_prefix("smtp:").unwrap_or(&wanted).to_owned();
-    call.respond([request], "", out, |_, out| {
-        let found: Vec<&str> = call
-            .world
-            .addresses()
-            .filter(|address| address.to_lowercase().starts_with(&wanted))
-            .take(100)
-            .collect();
-        if found.is_empty() {
-            return Err(Refusal::new("ErrorNameResolutionNoResults", "No results were found."));
-        }
-        out.push_str(&format!(
-            "<m:ResolutionSet TotalItemsInView=\"{}\" IncludesLastItemInRange=\"true\">",
-            found.len()
-        ));
-        for address in found {
-            out.push_str("<t:Resolution>");
-            write_person(&Person::new(address), out);
-            out.push_str("</t:Resolution>");
-        }
-        out.push_str("</m:ResolutionSet>");
-        Ok(())
-    });
+    let exact = wanted.strip_prefix("smtp:");
+    let fits = |address: &str| match exact {
+        Some(exact) => address == exact,
+        None => address.starts_with(&wanted),
+    };
+    let all = call.world.addresses();
+    let found: Vec<&str> = all.filter(|address| fits(&address.to_lowercase())).take(MOST).collect();
+    if found.len() < 2 {
+        call.respond([found], "", out, |found, out| {
+            if found.is_empty() { Err(NOBODY) } else { Ok(write_resolutions(&found, true, out)) }
+        });
+        return Ok(());
+    }
+    out.push_str("<m:ResolveNamesResponse><m:ResponseMessages>");
+    super::open_message(call.name, "Warning", &SEVERAL, out);
+    write_resolutions(&found, found.len() < MOST, out);
+    out.push_str("</m:ResolveNamesResponseMessage></m:ResponseMessages></m:ResolveNamesResponse>");
     Ok(())
+}
+
+fn write_resolutions(found: &[&str], last: bool, out: &mut String) {
+    out.push_str(&format!(
+        "<m:ResolutionSet TotalItemsInView=\"{}\" IncludesLastItemInRange=\"{last}\">",
+        found.len()
+    ));
+    for address in found {
+        out.push_str("<t:Resolution>");
+        write_person(&Person::new(address), out);
+        out.push_str("</t:Resolution>");
+    }
+    out.push_str("</m:ResolutionSet>");
 }

@@ -5,7 +5,7 @@ use crate::{
     mailbox::{DELETED_ITEMS, DELETIONS, PURGES},
     property,
     service::Refusal,
-    xml::Element,
+    xml::{self, Element},
 };
 
 pub(super) fn shift(call: &Call<'_>, request: &Element, out: &mut String) -> Result<(), Refusal> {
@@ -13,7 +13,7 @@ pub(super) fn shift(call: &Call<'_>, request: &Element, out: &mut String) -> Res
         let contents = call.contents();
         call.folder_in(request, "ToFolderId", &contents)
     };
-    let tell = request.text_of("ReturnNewItemIds") != Some("false");
+    let tell = request.text_of("ReturnNewItemIds").is_none_or(|tell| xml::is_true(Some(tell)));
     let ids = request.child("ItemIds").map_or(&[][..], |ids| &ids.children);
     call.respond(ids, "<m:Items/>", out, |id, out| {
         let not_found = Refusal::new("ErrorToFolderNotFound", "The destination folder could not be found.");

@@ -8,11 +8,11 @@ use crate::{
     mailbox::SENT_ITEMS,
     property,
     service::Refusal,
-    xml::Element,
+    xml::{self, Element},
 };
 
 pub(super) fn run(call: &Call<'_>, request: &Element, out: &mut String) -> Result<(), Refusal> {
-    let save = request.attribute("SaveItemToFolder") == Some("true");
+    let save = xml::is_true(request.attribute("SaveItemToFolder"));
     let folder = {
         let contents = call.contents();
         call.folder_in(request, "SavedItemFolderId", &contents)?

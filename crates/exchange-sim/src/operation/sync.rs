@@ -2,11 +2,11 @@
 
 use std::sync::Arc;
 
-use super::{Call, FOLDER_NOT_FOUND};
+use super::Call;
 use crate::{
     fault::Kind,
     id::{self, Name},
-    mailbox::{MSG_FOLDER_ROOT, Told},
+    mailbox::{Contents, MSG_FOLDER_ROOT, Told},
     operation::folders,
     property::{self, Shape},
     service::Refusal,
@@ -22,75 +22,37 @@ const INVALID_STATE: Refusal = Refusal::new(
     "The synchronization state data is corrupt or otherwise invalid.",
 );
 
+const NO_FOLDER: Refusal = Refusal::new(
+    "ErrorSyncFolderNotFound",
+    "The folder specified in the SyncFolderId parameter could not be found.",
+);
+
+/// The folder of a synchronization, which has a code of its own for one that is not there.
+fn synchronized(call: &Call<'_>, request: &Element, contents: &Contents) -> Result<Option<u32>, Refusal> {
+    let found = call.folder_in(request, "SyncFolderId", contents);
+    found.map_err(|refusal| if refusal.code == "ErrorFolderNotFound" { NO_FOLDER } else { refusal })
+}
+
 pub(super) fn items(call: &Call<'_>, request: &Element, out: &mut String) -> Result<(), Refusal> {
     call.respond([request], EMPTY, out, |request, out| {
         let mut contents = call.contents();
-        let folder = call.folder_in(request, "SyncFolderId", &contents)?.ok_or(FOLDER_NOT_FOUND)?;
-        let text = request.text_of("SyncState").filter(|text| !text.is_empty());
-        if text.is_some() && call.strikes(Kind::BadSyncState).is_some() {
-            return Err(INVALID_STATE);
-        }
-        let remembered = contents.folder(folder).last_state.clone();
-        let known = match (text, &remembered) {
-            (None, _) => (0, 0),
-            (Some(text), Some((known, last))) if **last == *text => *known,
-            (Some(text), _) => {
-                let state = sync_state::unpack(text).ok_or(INVALID_STATE)?;
-                if state.mailbox != call.mailbox.number || state.folder != folder || state.hierarchy {
-                    return Err(INVALID_STATE);
-                }
-                (state.base, state.position)
-            }
-        };
+        let folder = synchronized(call, request, &contents)?.ok_or(NO_FOLDER)?;
+        let known = known(call, request, folder, &mut contents)?;
         let limit = request.text_of("MaxChangesReturned").and_then(|text| text.parse().ok()).unwrap_or(512);
         let mut page = contents.changes(folder, known, limit);
         if !page.last && call.strikes(Kind::RepeatedChanges).is_some() {
             // The next page begins before the end of this one.
             page.position = contents.step_back(folder, page.position, 3);
         }
-        let reached = (page.base, page.position);
-        let state = match remembered {
-            Some((known, last)) if known == reached => last,
-            _ => {
-                let state = State {
-                    mailbox: call.mailbox.number,
-                    folder,
-                    hierarchy: false,
-                    base: reached.0,
-                    position: reached.1,
-                };
-                let place = contents.folder(folder);
-                let packed: Arc<str> = sync_state::pack(state, place.count).into();
-                place.last_state = Some((reached, packed.clone()));
-                packed
-            }
-        };
+        let state = state(call.mailbox.number, folder, (page.base, page.position), &mut contents);
         let shape = Shape::read(request.child("ItemShape"));
-        out.push_str("<m:SyncState>");
-        out.push_str(&state);
-        out.push_str("</m:SyncState><m:IncludesLastItemInRange>");
-        out.push_str(if page.last { "true" } else { "false" });
-        out.push_str("</m:IncludesLastItemInRange><m:Changes>");
-        for told in page.told {
-            match told {
-                Told::Create(number) => {
-                    wrapped("t:Create", call, &contents, &shape, number, out);
-                    contents.settle_late_version(number);
-                }
-                Told::Update(number) => wrapped("t:Update", call, &contents, &shape, number, out),
-                Told::ReadFlag(number) => {
-                    let Some(item) = contents.items.get(&number) else { continue };
-                    out.push_str("<t:ReadFlagChange>");
-                    property::write_item_id(call.mailbox.number, item, out);
-                    out.push_str(&format!("<t:IsRead>{}</t:IsRead></t:ReadFlagChange>", item.is_read));
-                }
-                Told::Delete(number) => {
-                    let id = id::encode(Name::Item { mailbox: call.mailbox.number, number });
-                    out.push_str(&format!(
-                        "<t:Delete><t:ItemId Id=\"{id}\" ChangeKey=\"AQAAAA==\"/></t:Delete>"
-                    ));
-                }
-            }
+        out.push_str(&format!(
+            "<m:SyncState>{state}</m:SyncState><m:IncludesLastItemInRange>{}</m:IncludesLastItemInRange><m:Changes>",
+            page.last
+        ));
+        let ignored = ignored(call, request);
+        for told in page.told.into_iter().filter(|told| !ignored.contains(&told.number())) {
+            write_change(call, &mut contents, &shape, told, out);
         }
         out.push_str("</m:Changes>");
         Ok(())
@@ -98,14 +60,75 @@ pub(super) fn items(call: &Call<'_>, request: &Element, out: &mut String) -> Res
     Ok(())
 }
 
-fn wrapped(
-    name: &str,
+/// What the client has been told already, by its state.
+fn known(
     call: &Call<'_>,
-    contents: &crate::mailbox::Contents,
-    shape: &Shape,
-    number: u64,
-    out: &mut String,
-) {
+    request: &Element,
+    folder: u32,
+    contents: &mut Contents,
+) -> Result<(u64, u64), Refusal> {
+    let Some(text) = request.text_of("SyncState").filter(|text| !text.is_empty()) else { return Ok((0, 0)) };
+    if call.strikes(Kind::BadSyncState).is_some() {
+        return Err(INVALID_STATE);
+    }
+    if let Some((known, last)) = &contents.folder(folder).last_state
+        && **last == *text
+    {
+        return Ok(*known);
+    }
+    let state = sync_state::unpack(text).ok_or(INVALID_STATE)?;
+    if state.mailbox != call.mailbox.number || state.folder != folder || state.hierarchy {
+        return Err(INVALID_STATE);
+    }
+    Ok((state.base, state.position))
+}
+
+/// The state that stands for this much. The last one is kept: most synchronizations find that nothing changed.
+fn state(mailbox: u32, folder: u32, reached: (u64, u64), contents: &mut Contents) -> Arc<str> {
+    let place = contents.folder(folder);
+    if let Some((known, last)) = &place.last_state
+        && *known == reached
+    {
+        return last.clone();
+    }
+    let (base, position) = reached;
+    let state = State { mailbox, folder, hierarchy: false, base, position };
+    let packed: Arc<str> = sync_state::pack(state, place.count).into();
+    place.last_state = Some((reached, packed.clone()));
+    packed
+}
+
+/// Items that the client does not want to hear of, because it has just changed them itself.
+fn ignored(call: &Call<'_>, request: &Element) -> Vec<u64> {
+    let ids = request.child("Ignore").map_or(&[][..], |ids| &ids.children);
+    let number = |id: &Element| match id::decode(id.attribute("Id")?)? {
+        Name::Item { mailbox, number } if mailbox == call.mailbox.number => Some(number),
+        _ => None,
+    };
+    ids.iter().filter_map(number).collect()
+}
+
+fn write_change(call: &Call<'_>, contents: &mut Contents, shape: &Shape, told: Told, out: &mut String) {
+    match told {
+        Told::Create(number) => {
+            wrapped("t:Create", call, contents, shape, number, out);
+            contents.settle_late_version(number);
+        }
+        Told::Update(number) => wrapped("t:Update", call, contents, shape, number, out),
+        Told::ReadFlag(number) => {
+            let Some(item) = contents.items.get(&number) else { return };
+            out.push_str("<t:ReadFlagChange>");
+            property::write_item_id(call.mailbox.number, item, out);
+            out.push_str(&format!("<t:IsRead>{}</t:IsRead></t:ReadFlagChange>", item.is_read));
+        }
+        Told::Delete(number) => {
+            let id = id::encode(Name::Item { mailbox: call.mailbox.number, number });
+            out.push_str(&format!("<t:Delete><t:ItemId Id=\"{id}\" ChangeKey=\"AQAAAA==\"/></t:Delete>"));
+        }
+    }
+}
+
+fn wrapped(name: &str, call: &Call<'_>, contents: &Contents, shape: &Shape, number: u64, out: &mut String) {
     let Some(item) = contents.items.get(&number) else { return };
     out.push_str(&format!("<{name}>"));
     shape.write(call.mailbox.number, item, false, out);
@@ -115,7 +138,7 @@ fn wrapped(
 pub(super) fn hierarchy(call: &Call<'_>, request: &Element, out: &mut String) -> Result<(), Refusal> {
     call.respond([request], EMPTY_HIERARCHY, out, |request, out| {
         let contents = call.contents();
-        let root = call.folder_in(request, "SyncFolderId", &contents)?.unwrap_or(MSG_FOLDER_ROOT);
+        let root = synchronized(call, request, &contents)?.unwrap_or(MSG_FOLDER_ROOT);
         let since = match request.text_of("SyncState").filter(|text| !text.is_empty()) {
             None => None,
             Some(text) => {

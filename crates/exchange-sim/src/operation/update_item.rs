@@ -7,7 +7,7 @@ use crate::{
     item::Content,
     property::{self, Path},
     service::Refusal,
-    xml::Element,
+    xml::{self, Element},
 };
 
 pub(super) fn run(call: &Call<'_>, request: &Element, out: &mut String) -> Result<(), Refusal> {
@@ -18,9 +18,17 @@ pub(super) fn run(call: &Call<'_>, request: &Element, out: &mut String) -> Resul
         let mut contents = call.contents();
         let id = change.child("ItemId").ok_or(super::ID_MALFORMED)?;
         let (number, current) = call.item(id, &contents)?;
-        if resolution == "NeverOverwrite" && current != Some(true) {
-            let text = "The send or update operation could not be performed because of a conflict.";
-            return Err(Refusal::new("ErrorIrresolvableConflict", text));
+        match (resolution, current) {
+            ("AlwaysOverwrite", _) => {}
+            (_, None) => {
+                let text = "A change key is required for this operation.";
+                return Err(Refusal::new("ErrorChangeKeyRequiredForWriteOperations", text));
+            }
+            ("NeverOverwrite", Some(false)) => {
+                let text = "The send or update operation could not be performed because of a conflict.";
+                return Err(Refusal::new("ErrorIrresolvableConflict", text));
+            }
+            _ => {}
         }
         let updates = change.child("Updates").map_or(&[][..], |updates| &updates.children);
         let only_read_flag = !updates.is_empty()
@@ -72,7 +80,7 @@ fn apply(update: &Element, content: &mut Content, item: &mut crate::item::Item) 
     }
     for child in &values.children {
         if child.name == "IsRead" {
-            item.is_read = child.text.trim() == "true";
+            item.is_read = xml::is_true(Some(&child.text));
         } else if update.name == "AppendToItemField" && child.name == "Body" {
             content.body.push_str(&child.text);
         } else {

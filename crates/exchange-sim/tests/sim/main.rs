@@ -1,0 +1,9 @@
+//! The simulator as its clients and its controllers see it, over real TLS.
+#![allow(clippy::expect_used)]
+
+mod access;
+mod control;
+mod faults;
+mod golden;
+mod stage;
+mod states;

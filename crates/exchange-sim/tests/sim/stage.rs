@@ -1,0 +1,192 @@
+//! A simulator and a client that only carries bytes: what is asked and answered stands in the tests.
+
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::{Method, Request, header};
+use http_body_util::{BodyExt as _, Full};
+use hyper_util::rt::TokioIo;
+use mailyard_exchange_sim::{Made, Options, Rule, Simulator};
+use rustls::{
+    ClientConfig, RootCertStore,
+    pki_types::{CertificateDer, ServerName, pem::PemObject as _},
+};
+use serde_json::Value;
+use tokio::net::TcpStream;
+
+pub const MESSAGES: &str = "http://schemas.microsoft.com/exchange/services/2006/messages";
+pub const TYPES: &str = "http://schemas.microsoft.com/exchange/services/2006/types";
+/// Where the fixed clock begins: 1 June 2026, 8 o'clock.
+pub const CLOCK: i64 = 1_780_300_800_000;
+
+/// A simulator that runs, in a folder of its own.
+pub struct Stage {
+    pub simulator: Simulator,
+    trust: Arc<ClientConfig>,
+    _folder: tempfile::TempDir,
+}
+
+/// An answer of the server.
+#[derive(Debug)]
+pub struct Answer {
+    pub status: u16,
+    pub headers: http::HeaderMap,
+    pub body: String,
+}
+
+impl Stage {
+    pub async fn new(mailboxes: usize, change: impl FnOnce(&mut Options)) -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let mut options = Options::new(mailboxes, 1, folder.path());
+        options.fixed_clock = Some(CLOCK);
+        change(&mut options);
+        let simulator = Simulator::start(options).await.expect("a simulator");
+        let pem = std::fs::read(&simulator.ready().ca_file).expect("a CA");
+        let mut roots = RootCertStore::empty();
+        roots.add(CertificateDer::from_pem_slice(&pem).expect("PEM")).expect("a certificate");
+        let provider = Arc::new(rustls::crypto::ring::default_provider());
+        let trust = ClientConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .expect("versions")
+            .with_root_certificates(roots)
+            .with_no_client_auth();
+        Self { simulator, trust: Arc::new(trust), _folder: folder }
+    }
+
+    /// The address of a mailbox, counted from 1.
+    pub fn address(&self, number: usize) -> String {
+        self.simulator.addresses()[number - 1].clone()
+    }
+
+    pub fn deliver(&self, number: usize, count: u32) {
+        let made = Made { to: vec![self.address(number)], count: Some(count), ..Made::default() };
+        assert_eq!(self.simulator.deliver(&made), count as usize);
+    }
+
+    pub fn fault(&self, json: &str) {
+        let rule: Rule = serde_json::from_str(json).expect("a rule");
+        self.simulator.fault(rule).expect("a good rule");
+    }
+
+    /// Sends a document as a user; `None`: the connection ended without an answer.
+    pub async fn post(&self, user: &str, anchor: &str, document: &str) -> Option<Answer> {
+        let ready = self.simulator.ready();
+        let url: http::Uri = ready.ews_url.parse().expect("a URL");
+        let place = url.authority().expect("a place").as_str();
+        let tcp = TcpStream::connect(place).await.ok()?;
+        let name = ServerName::try_from("127.0.0.1").expect("a name");
+        let tls = tokio_rustls::TlsConnector::from(self.trust.clone()).connect(name, tcp).await.ok()?;
+        let credential = {
+            use base64::Engine as _;
+            base64::engine::general_purpose::STANDARD.encode(format!("{user}:{}", ready.password))
+        };
+        let request = Request::post(url.path())
+            .header(header::HOST, place)
+            .header(header::AUTHORIZATION, format!("Basic {credential}"))
+            .header(header::CONTENT_TYPE, "text/xml; charset=utf-8")
+            .header("x-anchormailbox", anchor)
+            .body(Full::new(Bytes::from(document.to_owned())))
+            .expect("a request");
+        exchange(TokioIo::new(tls), request).await
+    }
+
+    /// Sends an operation of the service account as another mailbox.
+    pub async fn ask(&self, mailbox: &str, operation: &str) -> Option<Answer> {
+        let document = soap(Some(mailbox), operation);
+        self.post(&self.simulator.ready().user.clone(), mailbox, &document).await
+    }
+
+    /// The same, for those that are answered.
+    pub async fn answer(&self, mailbox: &str, operation: &str) -> String {
+        self.ask(mailbox, operation).await.expect("an answer").body
+    }
+
+    /// Asks at the control door.
+    pub async fn control(&self, method: Method, path: &str, body: &str) -> (u16, Value) {
+        let place = self.simulator.ready().control_url.strip_prefix("http://").expect("a URL").to_owned();
+        let tcp = TcpStream::connect(&place).await.expect("the control door");
+        let request = Request::builder()
+            .method(method)
+            .uri(path)
+            .header(header::HOST, place)
+            .body(Full::new(Bytes::from(body.to_owned())))
+            .expect("a request");
+        let answer = exchange(TokioIo::new(tcp), request).await.expect("an answer");
+        (answer.status, serde_json::from_str(&answer.body).expect("JSON"))
+    }
+}
+
+async fn exchange<S>(io: TokioIo<S>, request: Request<Full<Bytes>>) -> Option<Answer>
+where
+    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
+{
+    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.ok()?;
+    let running = tokio::spawn(connection);
+    let response = sender.send_request(request).await;
+    let answer = match response {
+        Ok(response) => {
+            let (parts, body) = response.into_parts();
+            let body = body.collect().await.ok()?.to_bytes();
+            let body = String::from_utf8(body.to_vec()).expect("UTF-8");
+            Some(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
+        }
+        Err(_) => None,
+    };
+    running.abort();
+    answer
+}
+
+/// An envelope around an operation, impersonating a mailbox by its primary address.
+pub fn soap(mailbox: Option<&str>, operation: &str) -> String {
+    let impersonation = mailbox.map_or(String::new(), |mailbox| {
+        format!(
+            "<t:ExchangeImpersonation><t:ConnectingSID><t:PrimarySmtpAddress>{mailbox}</t:PrimarySmtpAddress></t:ConnectingSID>\
+             </t:ExchangeImpersonation>"
+        )
+    });
+    let header = format!("<t:RequestServerVersion Version=\"Exchange2016\"/>{impersonation}");
+    envelope(&header, operation)
+}
+
+/// An envelope around headers and an operation.
+pub fn envelope(header: &str, operation: &str) -> String {
+    format!(
+        "<?xml version=\"1.0\" encoding=\"utf-8\"?>\n<s:Envelope xmlns:s=\"http://schemas.xmlsoap.org/soap/envelope/\" xmlns:m=\"{MESSAGES}\" \
+         xmlns:t=\"{TYPES}\">\n<s:Header>{header}</s:Header>\n<s:Body>{operation}</s:Body>\n</s:Envelope>\n"
+    )
+}
+
+/// The attributes of the first element of this name, or its text if it has none.
+pub fn first<'a>(document: &'a str, name: &str) -> Option<&'a str> {
+    all(document, name).next()
+}
+
+/// The attributes or texts of all elements of this name.
+pub fn all<'a>(document: &'a str, name: &str) -> impl Iterator<Item = &'a str> {
+    let tags: Vec<_> =
+        document.match_indices(&format!(":{name}")).map(|(at, found)| at + found.len()).collect();
+    tags.into_iter().filter_map(|at| {
+        let rest = &document[at..];
+        match rest.chars().next()? {
+            ' ' => rest.split_once('>').map(|(tag, _)| tag.trim().trim_end_matches('/')),
+            // An end tag is followed by no text of its own.
+            '>' if !document[..at].rsplit('<').next()?.starts_with('/') => {
+                rest[1..].split_once("</").map(|(text, _)| text)
+            }
+            _ => None,
+        }
+    })
+}
+
+/// The response codes of an answer or a fault, in order.
+pub fn codes(document: &str) -> Vec<&str> {
+    let ends = document
+        .match_indices("ResponseCode>")
+        .filter(|(at, _)| document[..*at].rsplit('<').next().is_some_and(|name| name.starts_with('/')));
+    ends.filter_map(|(at, _)| document[..at].rsplit_once("</")?.0.rsplit('>').next()).collect()
+}
+
+/// The value of one attribute among others.
+pub fn attribute<'a>(attributes: &'a str, name: &str) -> Option<&'a str> {
+    attributes.split(' ').find_map(|part| part.strip_prefix(name)?.strip_prefix("=\"")?.strip_suffix('"'))
+}
