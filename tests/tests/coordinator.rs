@@ -87,7 +87,9 @@ async fn more_than_half_of_the_mailboxes_failing_is_one_alert_and_no_mail_withou
 #[tokio::test(flavor = "multi_thread")]
 async fn the_owner_is_mailed_once_by_a_relay_of_its_own() -> Outcome {
     let Ok(python) = std::env::var("MAILYARD_PYTHON") else {
-        eprintln!("SKIPPED: MAILYARD_PYTHON names no Python with the packages of tests/python/requirements.txt");
+        eprintln!(
+            "SKIPPED: MAILYARD_PYTHON names no Python with the packages of tests/python/requirements.txt"
+        );
         return Ok(());
     };
     let script = concat!(env!("CARGO_MANIFEST_DIR"), "/python/smtp_server.py");

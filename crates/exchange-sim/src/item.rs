@@ -69,6 +69,8 @@ pub(crate) struct Item {
     pub modified: i64,
     pub is_read: bool,
     pub is_draft: bool,
+    /// Some client was told of it in a page of changes.
+    pub told: bool,
     pub size: u32,
     /// Extended properties by their canonical names.
     pub extended: Vec<(String, Vec<String>)>,

@@ -205,6 +205,7 @@ impl Contents {
             created: now,
             modified: now,
             is_read: false,
+            told: false,
             is_draft: false,
             size,
             extended: Vec::new(),
@@ -307,6 +308,13 @@ impl Contents {
         let Some(folder) = self.folders.get(&folder) else { return position };
         let before = folder.log.range(..=position).rev().nth(changes);
         before.map_or(position, |(at, _)| *at)
+    }
+
+    /// A client was told of the item in a page of changes.
+    pub fn mark_told(&mut self, number: u64) {
+        if let Some(item) = self.items.get_mut(&number) {
+            item.told = true;
+        }
     }
 
     /// Exchange saves an item once more by itself, shortly after its delivery: its change key is another one then.

@@ -268,6 +268,7 @@ impl World {
             to: item.content.to.iter().map(|to| to.address.clone()).collect(),
             received_time: crate::item::date(item.received),
             send_key: crate::property::send_key(item),
+            told: item.told,
         });
         listed.collect()
     }
@@ -305,6 +306,8 @@ pub struct Listed {
     /// The operation id that it carries.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub send_key: Option<String>,
+    /// Some client was told of it in a page of changes.
+    pub told: bool,
 }
 
 /// Messages to be made and delivered.

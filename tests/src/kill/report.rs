@@ -93,7 +93,8 @@ impl Report {
         let mut sighted: HashSet<(&str, &str)> = HashSet::new();
         for email in emails.iter().filter(|email| email.direction() == Direction::Incoming) {
             *records.entry(&email.internet_message_id).or_default() += 1;
-            sighted.extend(email.mailboxes.iter().map(|at| (at.as_str(), email.internet_message_id.as_str())));
+            sighted
+                .extend(email.mailboxes.iter().map(|at| (at.as_str(), email.internet_message_id.as_str())));
         }
         self.arrived = arrived.len();
         self.tracked =
@@ -136,7 +137,10 @@ impl Report {
             (self.accepted_twice == 0, "no mail is sent twice"),
             (self.claimed_sent == 0, "nothing is called sent that was not"),
             (self.exit_code == Some(0), "the server ends well when it is asked to"),
-            (self.aimed_kills == 0 || Window::ALL.iter().all(|window| self.aimed.of(*window) > 0), "every window is hit"),
+            (
+                self.aimed_kills == 0 || Window::ALL.iter().all(|window| self.aimed.of(*window) > 0),
+                "every window is hit",
+            ),
         ];
         let wrong: Vec<&str> = checks.iter().filter(|(holds, _)| !holds).map(|(_, what)| *what).collect();
         if wrong.is_empty() { Ok(()) } else { Err(format!("not so: {}\n{self}", wrong.join("; "))) }
@@ -164,7 +168,11 @@ impl fmt::Display for Report {
             self.enqueued,
             self.enqueued as f64 / minutes
         )?;
-        writeln!(out, "tracked: {} of {} that arrived; twice: {}", self.tracked, self.arrived, self.tracked_twice)?;
+        writeln!(
+            out,
+            "tracked: {} of {} that arrived; twice: {}",
+            self.tracked, self.arrived, self.tracked_twice
+        )?;
         writeln!(
             out,
             "enqueued: {} of {} accepted once; needs a person: {}; twice: {}; lost: {}",
@@ -190,8 +198,12 @@ async fn arrived(control: &Control, addresses: &[String]) -> Outcome<Vec<(String
 async fn emails(server: &Server) -> Outcome<Vec<Email>> {
     let (mut all, mut page_token) = (Vec::new(), String::new());
     loop {
-        let request =
-            ListEmailsRequest { parent: server.parent.clone(), page_size: 1000, page_token, filter: String::new() };
+        let request = ListEmailsRequest {
+            parent: server.parent.clone(),
+            page_size: 1000,
+            page_token,
+            filter: String::new(),
+        };
         let page = server.call(server.emails().list_emails(request)).await?;
         all.extend(page.emails);
         page_token = page.next_page_token;

@@ -164,8 +164,7 @@ pub(super) async fn set_up(server: &Server, ready: &Ready) -> Outcome {
         ca_pem: Some(std::fs::read_to_string(&ready.ca_file)?),
         ..Profile::default()
     };
-    let request =
-        CreateProfileRequest { parent: parent.clone(), profile: Some(profile), set_default: true };
+    let request = CreateProfileRequest { parent: parent.clone(), profile: Some(profile), set_default: true };
     server.call(server.profiles().create_profile(request)).await?;
     let mut csv = "address,display_name,kind,profile,incoming,outgoing,act\n".to_owned();
     for address in std::fs::read_to_string(&ready.addresses_file)?.lines() {

@@ -45,7 +45,8 @@ impl Window {
     pub(super) async fn aim(self, control: &Control, traffic: &Traffic, process: Process) -> Outcome<bool> {
         control.delete("/fault").await?;
         let before = struck(control).await?;
-        let rule = json!({"kind": "slow_body", "operation": self.operation(), "delay_ms": 15_000, "count": 1});
+        let rule =
+            json!({"kind": "slow_body", "operation": self.operation(), "delay_ms": 15_000, "count": 1});
         control.post("/fault", &rule).await?;
         let late = tokio::time::Instant::now() + Duration::from_secs(60);
         while struck(control).await? == before {

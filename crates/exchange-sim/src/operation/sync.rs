@@ -113,6 +113,7 @@ fn write_change(call: &Call<'_>, contents: &mut Contents, shape: &Shape, told: T
         Told::Create(number) => {
             wrapped("t:Create", call, contents, shape, number, out);
             contents.settle_late_version(number);
+            contents.mark_told(number);
         }
         Told::Update(number) => wrapped("t:Update", call, contents, shape, number, out),
         Told::ReadFlag(number) => {

@@ -58,7 +58,7 @@ async fn messages_are_delivered_and_listed() {
     told.sort_unstable();
     assert_eq!(
         told,
-        ["from", "internet_message_id", "item_id", "received_time", "send_key", "subject", "to"]
+        ["from", "internet_message_id", "item_id", "received_time", "send_key", "subject", "to", "told"]
     );
     assert_eq!(last["internet_message_id"], "<1@outside.example>");
     assert_eq!(last["send_key"], "op-1");
