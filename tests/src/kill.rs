@@ -97,7 +97,9 @@ impl Killing {
         let flowing = traffic.clone().flow(self.plan.incoming_every, self.plan.outgoing_every);
         let mut report = Report::default();
         let mut running = Some(process);
-        for window in Window::ALL.into_iter().flat_map(|window| vec![window; self.plan.aimed]) {
+        let aims: Vec<Window> =
+            Window::ALL.into_iter().flat_map(|window| vec![window; self.plan.aimed]).collect();
+        for window in aims {
             let process = self.up(running.take()).await?;
             let hit = window.aim(&self.control, &traffic, process).await?;
             report.aimed.note(window, hit);

@@ -10,7 +10,7 @@ use http::{HeaderMap, Method, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
-use serde::Serialize;
+use serde::{Deserialize, Serialize};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_rustls::TlsAcceptor;
 
@@ -49,7 +49,7 @@ pub enum Error {
 }
 
 /// What a person or program needs to use the simulator.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 pub struct Ready {
     /// Where clients go.
     pub ews_url: String,

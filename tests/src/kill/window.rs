@@ -17,7 +17,7 @@ use super::traffic::Traffic;
 use crate::{Outcome, process::Process};
 
 /// A window between an act and its record.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Window {
     /// A page of the Inbox was told, and its items are not committed.
     PageFetched,
