@@ -1,6 +1,7 @@
 //! The coordinator: placement, alerts, and the servers for people and the CRM.
 #![cfg_attr(test, allow(clippy::expect_used))]
 
+pub mod api;
 pub mod filter;
 pub mod import;
 pub mod leader;
