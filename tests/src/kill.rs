@@ -18,6 +18,7 @@ use mailyard_exchange_sim::Ready;
 use mailyard_host::data_dir::Endpoint;
 
 pub use report::Report;
+use window::Seen;
 pub use window::{Hits, Window};
 
 use crate::{Outcome, process::Process};
@@ -51,6 +52,7 @@ pub struct Killing {
     ready: Ready,
     control: Control,
     chance: u64,
+    seen: Seen,
 }
 
 /// Everything that waits for minutes waits for a second.
@@ -63,7 +65,7 @@ const HURRIED: &[&str] = &[
 ];
 /// After the last kill everything must come to rest within this: sendings of unknown outcome wait for the longest
 /// request twice.
-const RESTED: Duration = Duration::from_secs(180);
+const RESTED: Duration = Duration::from_mins(3);
 
 impl Killing {
     /// Starts the simulator.
@@ -82,7 +84,7 @@ impl Killing {
         let (simulator, ready): (_, Ready) = Process::start(&plan.binary, arguments, &log).await?;
         let control = Control::new(&ready.control_url);
         let chance = plan.seed.wrapping_mul(0x9e37_79b9_7f4a_7c15) | 1;
-        Ok(Self { plan, _simulator: simulator, ready, control, chance })
+        Ok(Self { plan, _simulator: simulator, ready, control, chance, seen: Seen::default() })
     }
 
     /// Kills the server as planned while mail comes in and goes out, lets it come to rest, and tells what is true then.
@@ -101,7 +103,7 @@ impl Killing {
             Window::ALL.into_iter().flat_map(|window| vec![window; self.plan.aimed]).collect();
         for window in aims {
             let process = self.up(running.take()).await?;
-            let hit = window.aim(&self.control, &traffic, process).await?;
+            let hit = window.aim(&self.control, &traffic, process, &mut self.seen).await?;
             report.aimed.note(window, hit);
             report.aimed_kills += 1;
         }
@@ -112,7 +114,7 @@ impl Killing {
             tokio::time::sleep(Duration::from_millis(wait)).await;
             process.kill().await?;
             report.random_kills += 1;
-            for hit in window::found(&self.data(), &self.control, &self.addresses()?).await? {
+            for hit in self.seen.new_in(&traffic, &self.control).await? {
                 report.random.note(hit, true);
             }
         }

@@ -2,7 +2,11 @@
 
 use std::{fmt, time::Duration};
 
-use mailyard_policy::{Nature, Reason, outbox::Capabilities, outbox::Execution};
+use mailyard_policy::{
+    Nature, Reason,
+    outbox::{Capabilities, Execution},
+    reason::Scope,
+};
 use tokio::time::Instant;
 
 use crate::{
@@ -119,8 +123,8 @@ impl Step {
     }
 }
 
-/// Tests a connection step by step, each of which says what was seen. All four steps are always in the list. Without
-/// a mailbox (its primary address) the last one is skipped.
+/// Tests a connection step by step, each of which says what was seen. All four steps are always in the list. The last
+/// one reads the Inbox of the mailbox (its primary address); without one the service account's own.
 pub async fn test_connection(client: &Client, mailbox: Option<&str>) -> Vec<Step> {
     let mut steps = open(client).await;
     if !has_failed(&steps) {
@@ -129,7 +133,7 @@ pub async fn test_connection(client: &Client, mailbox: Option<&str>) -> Vec<Step
     if !has_failed(&steps) {
         steps.push(match mailbox {
             Some(address) => inbox(&client.mailbox(address)).await,
-            None => Step::skipped(StepName::Inbox, "the profile has no mailbox to try"),
+            None => own_inbox(client).await,
         });
     }
     for name in StepName::ALL.into_iter().skip(steps.len()) {
@@ -203,6 +207,24 @@ async fn inbox(mailbox: &Mailbox) -> Step {
     let begun = Instant::now();
     match mailbox.get_folder(&WellKnown::Inbox.into()).await {
         Ok(_) => Step::new(StepName::Inbox, begun, StepOutcome::Success, "the Inbox can be read"),
+        Err(failure) => Step::failed(StepName::Inbox, begun, &failure),
+    }
+}
+
+/// An account that only impersonates needs no mailbox of its own.
+async fn own_inbox(client: &Client) -> Step {
+    let begun = Instant::now();
+    let folder = Folder::WellKnown(WellKnown::Inbox);
+    let read = client.call_as_itself(&GetFolder { folder: &folder }).await.and_then(Reply::one);
+    match read {
+        Ok(_) => {
+            let evidence = "the service account's own Inbox can be read";
+            Step::new(StepName::Inbox, begun, StepOutcome::Success, evidence)
+        }
+        Err(failure) if failure.reason.scope() == Scope::Mailbox => {
+            let why = "the service account has no mailbox of its own; name one whose Inbox shall be read";
+            Step::skipped(StepName::Inbox, why)
+        }
         Err(failure) => Step::failed(StepName::Inbox, begun, &failure),
     }
 }

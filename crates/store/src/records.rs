@@ -208,6 +208,10 @@ pub trait Records: Send + Sync {
     /// before, returns the email of that time.
     async fn enqueue(&self, org: &Org, email: &NewOutgoing) -> Result<(Email, bool)>;
 
+    /// The email for which the key of this one was used before; `None`: it has no key or a new one. `REQUEST_ID_REUSED`
+    /// if that email has another content.
+    async fn enqueued(&self, org: &Org, email: &NewOutgoing) -> Result<Option<Email>>;
+
     /// Cancels an email that waits to be sent; `EMAIL_NOT_CANCELABLE` if it does not any more.
     async fn cancel(&self, id: RecordId, at: Timestamp) -> Result<Email>;
 

@@ -9,6 +9,11 @@ use tonic_types::{ErrorDetails, StatusExt as _};
 /// The domain of every reason.
 pub const DOMAIN: &str = "mailyard";
 
+/// A failure travels in HTTP headers, of which clients take 16 KiB: bytes of its message,
+const LONGEST_MESSAGE: usize = 1000;
+/// and bytes of what is wrong, all fields together. What does not fit is counted.
+const LONGEST_VIOLATIONS: usize = 4096;
+
 /// One thing that is wrong with a request.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Violation {
@@ -24,15 +29,33 @@ pub fn refusal(reason: Reason, field: &str, detail: &str) -> Status {
     refusals(reason, detail, std::slice::from_ref(&violation))
 }
 
-/// A refusal that lists everything that is wrong; `detail` says it in one text.
+/// A refusal that lists what is wrong, as much of it as clients can take; `detail` says it in one text.
 pub fn refusals(reason: Reason, detail: &str, violations: &[Violation]) -> Status {
     let entry = reason.entry();
     let metadata = HashMap::from([("remedy".to_owned(), entry.remedy.to_owned())]);
     let mut details = ErrorDetails::with_error_info(reason.code(), DOMAIN, metadata);
-    for violation in violations.iter().filter(|violation| !violation.field.is_empty()) {
-        details.add_bad_request_violation(&violation.field, &violation.description);
+    let listed: Vec<&Violation> = violations.iter().filter(|violation| !violation.field.is_empty()).collect();
+    let mut left = LONGEST_VIOLATIONS;
+    for (at, violation) in listed.iter().enumerate() {
+        let description = cut(&violation.description, LONGEST_MESSAGE);
+        let size = violation.field.len() + description.len();
+        if size > left {
+            let more = format!("and {} more", listed.len() - at);
+            details.add_bad_request_violation("", more);
+            break;
+        }
+        left -= size;
+        details.add_bad_request_violation(&violation.field, description);
     }
-    Status::with_error_details(code(entry.grpc), detail, details)
+    Status::with_error_details(code(entry.grpc), cut(detail, LONGEST_MESSAGE), details)
+}
+
+/// A text, or its beginning if it is longer than so many bytes.
+fn cut(text: &str, longest: usize) -> String {
+    if text.len() <= longest {
+        return text.to_owned();
+    }
+    format!("{}…", &text[..text.floor_char_boundary(longest)])
 }
 
 /// What a client reads out of a failure.
@@ -107,6 +130,22 @@ mod tests {
         );
         let foreign = Refusal::from(&Status::unavailable("connection refused"));
         assert_eq!((foreign.code, foreign.reason), (Code::Unavailable, None));
+    }
+
+    #[test]
+    fn however_much_is_wrong_a_client_can_take_it() {
+        let wrong = |at| Violation { field: format!("rows[{at}].kind"), description: "й".repeat(100) };
+        let violations: Vec<Violation> = (0..1000).map(wrong).collect();
+        let status = refusals(Reason::FieldInvalid, &"й".repeat(10_000), &violations);
+        assert!(status.details().len() + status.message().len() < 8 << 10, "{}", status.details().len());
+        let refusal = Refusal::from(&status);
+        assert!(refusal.message.ends_with("й…"), "{}", refusal.message);
+        let (listed, last) = (refusal.violations.len(), &refusal.violations[refusal.violations.len() - 1]);
+        assert_eq!(&refusal.violations[0], &violations[0]);
+        assert_eq!(
+            (last.field.as_str(), last.description.clone()),
+            ("", format!("and {} more", 1001 - listed))
+        );
     }
 
     #[test]

@@ -14,7 +14,10 @@ use mailyard_policy::{
     id::{Incarnation, MailboxId, Term, WorkerId},
     lease, placement,
 };
-use mailyard_store::{Store, fleet::SoleHolder};
+use mailyard_store::{
+    Store,
+    fleet::{Leadership, SoleHolder},
+};
 use mailyard_wire::cluster::{
     self, FromCoordinator, HeldMailbox, Nudge, from_coordinator::Message as ToWorker,
 };
@@ -384,8 +387,8 @@ impl Leader for Handle {
         }
     }
 
-    fn term(&self) -> Option<Term> {
-        self.leading.now().map(|lead| lead.term)
+    fn leadership(&self) -> Option<Leadership> {
+        self.leading.now()
     }
 
     async fn beating(&self) -> Vec<Beating> {

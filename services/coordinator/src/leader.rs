@@ -2,6 +2,7 @@
 
 use async_trait::async_trait;
 use mailyard_policy::id::{Incarnation, MailboxId, Term};
+use mailyard_store::fleet::Leadership;
 use mailyard_wire::cluster::HeldMailbox;
 
 /// A worker's process as it told of itself last.
@@ -25,8 +26,13 @@ pub trait Leader: Send + Sync {
     /// What a mailbox's holder knows of it; `None`: nobody holds it, or its holder is silent.
     async fn explain(&self, mailbox: MailboxId) -> Option<HeldMailbox>;
 
+    /// Its leadership, for what only the leader writes; `None`: this process does not lead.
+    fn leadership(&self) -> Option<Leadership>;
+
     /// The term of its leadership; `None`: nobody leads.
-    fn term(&self) -> Option<Term>;
+    fn term(&self) -> Option<Term> {
+        self.leadership().map(|lead| lead.term)
+    }
 
     /// The workers whose sessions are open.
     async fn beating(&self) -> Vec<Beating>;

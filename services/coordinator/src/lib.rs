@@ -2,6 +2,7 @@
 #![cfg_attr(test, allow(clippy::expect_used))]
 
 pub mod aggregator;
+pub mod api;
 pub mod duties;
 pub mod filter;
 pub mod fleet;

@@ -17,7 +17,9 @@ async fn the_story_is_seen_whole() -> std::io::Result<()> {
     let shown = demo(None).await?;
     let (out, errors) = (String::from_utf8_lossy(&shown.stdout), String::from_utf8_lossy(&shown.stderr));
     assert_eq!(shown.status.code(), Some(0), "{out}{errors}");
-    for expected in ["sync.active_period: \"5m\" \u{2192} \"1s\"", " 1 tracked ", " 4 disabled ", " 7 recovered "] {
+    for expected in
+        ["sync.active_period: \"5m\" \u{2192} \"1s\"", " 1 tracked ", " 4 disabled ", " 7 recovered "]
+    {
         assert!(out.contains(expected), "{expected:?}: {out}");
     }
     Ok(())

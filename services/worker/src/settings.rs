@@ -70,7 +70,7 @@ impl Settings {
 
     /// The rules of the mailboxes of a profile.
     pub fn mailbox_rules(&self, profile: &Profile) -> mailbox::Rules {
-        mailbox::Rules { minimum_interval: profile.minimum_interval, idle_max: profile.idle_max, ..self.sync }
+        self.sync.for_profile(profile.minimum_interval, profile.idle_max)
     }
 
     /// The deadline of one request to a profile's server.

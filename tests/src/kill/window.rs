@@ -3,11 +3,11 @@
 use std::{collections::HashSet, fmt, path::Path, time::Duration};
 
 use mailyard::control::Control;
-use mailyard_policy::{id::Org, outbox};
+use mailyard_policy::id::Org;
 use mailyard_store::{
     Store,
     query::{Filter, Operator, Page, Value},
-    records::{Direction, Email, EmailState},
+    records::{Direction, Email},
     secret::MasterKey,
     sqlite::SqliteStore,
 };
@@ -42,13 +42,19 @@ impl Window {
 
     /// Kills the server inside this window: the simulator executes the request and holds its answer back. True if the
     /// store and the simulator's ground truth agree that it was hit.
-    pub(super) async fn aim(self, control: &Control, traffic: &Traffic, process: Process) -> Outcome<bool> {
+    pub(super) async fn aim(
+        self,
+        control: &Control,
+        traffic: &Traffic,
+        process: Process,
+        seen: &mut Seen,
+    ) -> Outcome<bool> {
         control.delete("/fault").await?;
         let before = struck(control).await?;
         let rule =
             json!({"kind": "slow_body", "operation": self.operation(), "delay_ms": 15_000, "count": 1});
         control.post("/fault", &rule).await?;
-        let late = tokio::time::Instant::now() + Duration::from_secs(60);
+        let late = tokio::time::Instant::now() + Duration::from_mins(1);
         while struck(control).await? == before {
             if tokio::time::Instant::now() > late {
                 return Err(format!("nobody asks for {}", self.operation()).into());
@@ -56,7 +62,7 @@ impl Window {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
         process.kill().await?;
-        Ok(found(traffic.data(), control, traffic.addresses()).await?.contains(&self))
+        Ok(seen.new_in(traffic, control).await?.contains(&self))
     }
 }
 
@@ -89,27 +95,39 @@ impl Hits {
     }
 }
 
-/// The windows in which a server was killed, as its store and the simulator's ground truth tell. Nobody runs on the
-/// store meanwhile.
-pub(super) async fn found(data: &Path, control: &Control, addresses: &[String]) -> Outcome<HashSet<Window>> {
+/// What was found after earlier kills: a sending of unknown outcome rests for a while, and counts for one kill.
+#[derive(Debug, Default)]
+pub(super) struct Seen(HashSet<(Window, String)>);
+
+impl Seen {
+    /// The windows in which a server was killed just now.
+    pub(super) async fn new_in(&mut self, traffic: &Traffic, control: &Control) -> Outcome<HashSet<Window>> {
+        let found = found(traffic.data(), control, traffic.addresses()).await?;
+        let new = found.into_iter().filter(|hit| self.0.insert(hit.clone()));
+        Ok(new.map(|(window, _)| window).collect())
+    }
+}
+
+/// What happened at Exchange and is not written down, as the store and the simulator's ground truth tell: the window,
+/// and the item or sending. Nobody runs on the store meanwhile.
+async fn found(data: &Path, control: &Control, addresses: &[String]) -> Outcome<Vec<(Window, String)>> {
     let key = MasterKey::load_or_create(&data.join("master.key"))?;
     let store = SqliteStore::open(&data.join("mailyard.db"), key).await?;
-    let mut found = HashSet::new();
+    let mut found = Vec::new();
     for address in addresses {
-        if told_and_unknown(&store, control, address).await? {
-            found.insert(Window::PageFetched);
-        }
+        let unknown = told_and_unknown(&store, control, address).await?;
+        found.extend(unknown.into_iter().map(|item| (Window::PageFetched, item)));
     }
     let sending = emails(&store, "state", "sending").await?;
     let submitted = keys(&control.get("/submissions").await?);
     for email in sending {
         let id = email.id.to_string();
         if submitted.contains(&id) {
-            found.insert(Window::SendExecuted);
+            found.push((Window::SendExecuted, id));
         } else if email.step.as_deref() == Some("claimed") {
             let drafts = keys(&control.get(&format!("/mailbox/{}/drafts", email.mailbox)).await?);
             if drafts.contains(&id) {
-                found.insert(Window::DraftMade);
+                found.push((Window::DraftMade, id));
             }
         }
     }
@@ -121,9 +139,9 @@ fn keys(list: &serde_json::Value) -> HashSet<String> {
     keys.map(str::to_owned).collect()
 }
 
-/// True if the Inbox holds an item that was told in a page, and the store knows nothing of it.
-async fn told_and_unknown(store: &dyn Store, control: &Control, address: &str) -> Outcome<bool> {
-    let Some(mailbox) = store.mailbox_at(&Org::default(), address).await? else { return Ok(false) };
+/// Items of the Inbox that were told in a page, and of which the store knows nothing.
+async fn told_and_unknown(store: &dyn Store, control: &Control, address: &str) -> Outcome<Vec<String>> {
+    let Some(mailbox) = store.mailbox_at(&Org::default(), address).await? else { return Ok(Vec::new()) };
     let known: HashSet<String> = emails(store, "mailbox", address)
         .await?
         .into_iter()
@@ -133,12 +151,14 @@ async fn told_and_unknown(store: &dyn Store, control: &Control, address: &str) -
     let waiting: HashSet<String> =
         store.inbound(mailbox.set.id, 10_000).await?.into_iter().map(|row| row.item_id).collect();
     let inbox = control.get(&format!("/mailbox/{address}/inbox")).await?;
-    let unknown = inbox.as_array().into_iter().flatten().any(|item| {
-        let id = item["internet_message_id"].as_str().unwrap_or_default();
-        let item_id = item["item_id"].as_str().unwrap_or_default();
-        item["told"] == true && is_traffic(item) && !known.contains(id) && !waiting.contains(item_id)
+    let unknown = inbox.as_array().into_iter().flatten().filter_map(|item| {
+        let id = item["internet_message_id"].as_str()?;
+        let item_id = item["item_id"].as_str()?;
+        let unknown =
+            item["told"] == true && is_traffic(item) && !known.contains(id) && !waiting.contains(item_id);
+        unknown.then(|| item_id.to_owned())
     });
-    Ok(unknown)
+    Ok(unknown.collect())
 }
 
 /// True for what the story delivers or enqueues, and not for the server's own tests.
@@ -157,15 +177,5 @@ pub(super) async fn emails(store: &dyn Store, field: &'static str, value: &str) 
             return Ok(all);
         }
         all.extend(rows);
-    }
-}
-
-/// True for a sending that nothing will change any more but a person.
-pub(super) fn rests(email: &Email) -> bool {
-    match email.state {
-        EmailState::Received => true,
-        EmailState::Outgoing(state) => {
-            !matches!(state, outbox::State::PendingSend | outbox::State::Sending | outbox::State::Draft)
-        }
     }
 }

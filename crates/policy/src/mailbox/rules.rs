@@ -55,6 +55,13 @@ impl Default for Rules {
 }
 
 impl Rules {
+    /// The deployment's rules with the numbers of a profile: its minimum polling interval, and how long the period of
+    /// its idle mailboxes may grow. The same for the holder, which runs by them, and the coordinator, which explains.
+    #[must_use]
+    pub fn for_profile(self, minimum_interval: Duration, idle_max: Duration) -> Self {
+        Self { idle_max, minimum_interval, ..self }
+    }
+
     /// What bounds every wait under these rules.
     pub fn pace(&self) -> Pace {
         let longest =

@@ -63,6 +63,14 @@ impl SqliteStore {
         Ok((taken, true))
     }
 
+    pub(super) async fn taken_before(&self, org: &Org, email: &NewOutgoing) -> Result<Option<Email>> {
+        let mut tx = self.readers.begin().await?;
+        let Some(record) = used_before(&mut tx, org, email, &content_hash(email)).await? else {
+            return Ok(None);
+        };
+        emails::fetch(&mut tx, record).await.map(Some)
+    }
+
     /// A person's word on a sending that stands in `from`.
     pub(super) async fn decide(
         &self,

@@ -41,6 +41,10 @@ impl Records for SqliteStore {
         self.take(org, email).await
     }
 
+    async fn enqueued(&self, org: &Org, email: &NewOutgoing) -> Result<Option<Email>> {
+        self.taken_before(org, email).await
+    }
+
     async fn cancel(&self, id: RecordId, at: Timestamp) -> Result<Email> {
         self.decide(id, State::PendingSend, State::Canceled, &[], at).await
     }

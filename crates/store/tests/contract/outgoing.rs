@@ -52,11 +52,14 @@ pub async fn a_request_key_makes_one_email(store: Arc<dyn Store>) {
     assert_eq!(first.mailboxes, std::slice::from_ref(&first.mailbox));
     let retried = NewOutgoing { id: OutgoingId::new(501), at: at(900), ..email.clone() };
     assert_eq!(store.enqueue(&world.org, &retried).await.unwrap(), (first.clone(), false));
+    assert_eq!(store.enqueued(&world.org, &retried).await.unwrap().as_ref(), Some(&first));
     let mut other = retried.clone();
     other.content.bcc.clear();
+    assert_eq!(refused(store.enqueued(&world.org, &other).await).0, Reason::RequestIdReused);
     let (reason, field) = refused(store.enqueue(&world.org, &other).await);
     assert_eq!((reason, field.as_str()), (Reason::RequestIdReused, "idempotency_key"));
     let unkeyed = NewOutgoing { idempotency_key: None, ..retried };
+    assert_eq!(store.enqueued(&world.org, &unkeyed).await.unwrap(), None);
     assert!(store.enqueue(&world.org, &unkeyed).await.unwrap().1);
     let lost = outgoing(502, MailboxId::new(12345), None);
     assert_eq!(refused(store.enqueue(&world.org, &lost).await).0, Reason::ResourceNotFound);

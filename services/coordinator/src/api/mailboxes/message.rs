@@ -1,0 +1,96 @@
+//! A mailbox as callers see it: what is wanted, how it fares, when it runs next and why then.
+
+use std::collections::HashMap;
+
+use mailyard_policy::{
+    Reason,
+    id::{self, ProfileId},
+    operation::{NextRun, Operation, Pace, Why},
+};
+use mailyard_store::people::{Mailbox, Profile};
+use mailyard_wire::{
+    admin::{self, MailboxOperations},
+    convert::{mailbox_operation, timestamp},
+    name,
+};
+use tonic::Status;
+
+use crate::api::{Api, input::etag, words};
+
+/// What mailboxes are told with; read once for all of a page.
+pub(super) struct Views<'a> {
+    api: &'a Api,
+    profiles: HashMap<ProfileId, Profile>,
+    lanes: HashMap<(ProfileId, u16), Option<Reason>>,
+}
+
+impl<'a> Views<'a> {
+    pub(super) fn new(api: &'a Api, profiles: Vec<Profile>) -> Self {
+        let profiles = profiles.into_iter().map(|profile| (profile.id, profile)).collect();
+        Self { api, profiles, lanes: HashMap::new() }
+    }
+
+    /// The mailbox as it is stored.
+    pub(super) async fn message(&mut self, mailbox: &Mailbox) -> Result<admin::Mailbox, Status> {
+        let held_back = self.is_held_back(mailbox).await?;
+        let pace = self.pace(mailbox);
+        let next = mailbox.operations.each_ref().map(|operation| {
+            let next = operation.next_run(mailbox.set.id, &pace, self.api.now())?;
+            Some(if held_back { NextRun { why: Why::Breaker, ..next } } else { next })
+        });
+        Ok(self.with(mailbox, &mailbox.operations, next))
+    }
+
+    /// The mailbox with these operations and their next runs.
+    pub(super) fn with(
+        &self,
+        mailbox: &Mailbox,
+        operations: &[Operation; 3],
+        next: [Option<NextRun>; 3],
+    ) -> admin::Mailbox {
+        let profile = mailbox.set.profile.and_then(|profile| self.profiles.get(&profile));
+        let resource = |profile| name::resource(&mailbox.org, name::PROFILES, profile);
+        let told = |at: usize| Some(mailbox_operation(&operations[at], next[at]));
+        admin::Mailbox {
+            name: name::resource(&mailbox.org, name::MAILBOXES, mailbox.set.id),
+            uid: mailbox.set.id.to_string(),
+            address: mailbox.set.address.clone(),
+            display_name: mailbox.set.display_name.clone(),
+            kind: words::mailbox_kind(mailbox.set.kind).into(),
+            profile: mailbox.set.profile.map(resource).unwrap_or_default(),
+            profile_display_name: profile.map(|profile| profile.display_name.clone()).unwrap_or_default(),
+            owner_email: mailbox.set.owner_email.clone().unwrap_or_default(),
+            crm_id: mailbox.set.crm_id.clone().unwrap_or_default(),
+            process_email_from: mailbox.set.process_email_from.map(timestamp),
+            approval: words::approval(mailbox.approval).into(),
+            state: admin::MailboxState::from(mailbox.health).into(),
+            worker: mailbox.worker.as_ref().map(ToString::to_string).unwrap_or_default(),
+            operations: Some(MailboxOperations { incoming: told(0), outgoing: told(1), act: told(2) }),
+            create_time: Some(timestamp(mailbox.create_time)),
+            etag: etag(mailbox.revision),
+            polls_pending: mailbox.polls_wanted.saturating_sub(mailbox.polls_done),
+        }
+    }
+
+    /// What bounds its schedule: the deployment's numbers, and its profile's.
+    fn pace(&self, mailbox: &Mailbox) -> Pace {
+        let rules = self.api.deployment.rules;
+        match mailbox.set.profile.and_then(|profile| self.profiles.get(&profile)) {
+            Some(profile) => rules.for_profile(profile.minimum_interval, profile.idle_max).pace(),
+            None => rules.pace(),
+        }
+    }
+
+    /// True if the breaker of its profile's lane is open.
+    async fn is_held_back(&mut self, mailbox: &Mailbox) -> Result<bool, Status> {
+        let profile = mailbox.set.profile.and_then(|profile| self.profiles.get(&profile));
+        let Some(profile) = profile else { return Ok(false) };
+        let lane = (profile.id, id::lane(mailbox.set.id, profile.lanes));
+        if let Some(open) = self.lanes.get(&lane) {
+            return Ok(open.is_some());
+        }
+        let open = self.api.held_back(profile, Some(mailbox.set.id)).await?;
+        self.lanes.insert(lane, open);
+        Ok(open.is_some())
+    }
+}

@@ -1,0 +1,211 @@
+//! ProfileService: how servers are reached.
+
+mod connection;
+mod draft;
+mod message;
+
+use mailyard_policy::{
+    Reason,
+    id::{self, MailboxId, Org, ProfileId},
+};
+use mailyard_store::{
+    people::{Profile, Settings},
+    query::{Page, fold},
+};
+use mailyard_wire::{
+    admin::{
+        CreateProfileRequest, GetProfileRequest, ListProfilesRequest, ListProfilesResponse,
+        TestConnectionRequest, UpdateProfileRequest, profile_service_server::ProfileService,
+    },
+    name,
+    status::refusal,
+};
+use tonic::{Request, Response, Status};
+
+use super::{
+    Api, cut,
+    input::{check_etag, fields},
+    new_id,
+    refuse::{Told, not_found},
+    with_one_more,
+};
+use crate::{filter, page_token::Listing};
+use draft::Draft;
+
+/// Changes without an etag are tried anew when somebody else was quicker.
+const ATTEMPTS: usize = 5;
+
+type Wire = mailyard_wire::admin::Profile;
+
+#[tonic::async_trait]
+impl ProfileService for Api {
+    type TestConnectionStream = connection::Steps;
+
+    async fn create_profile(&self, request: Request<CreateProfileRequest>) -> Result<Response<Wire>, Status> {
+        let CreateProfileRequest { parent, profile: message, set_default } = request.into_inner();
+        let org = self.org(&parent).await?;
+        let message = message.unwrap_or_default();
+        let mut draft = Draft::new(org.clone(), ProfileId::new(new_id()?), self.now(), &self.deployment);
+        draft.apply(&message, draft::FIELDS);
+        draft.require_password();
+        let (profile, password) = draft.checked()?;
+        let profile = self.store.create_profile(&profile, password.as_ref()).await.told()?;
+        tracing::info!(profile = %profile.id, "a profile was made");
+        self.tell_profile(&org, profile, set_default).await
+    }
+
+    async fn update_profile(&self, request: Request<UpdateProfileRequest>) -> Result<Response<Wire>, Status> {
+        let UpdateProfileRequest { profile: message, update_mask, set_default } = request.into_inner();
+        let message = message.unwrap_or_default();
+        let mut fields = fields(update_mask.as_ref(), draft::FIELDS, |field| draft::is_set(&message, field))?;
+        if update_mask.is_some_and(|mask| mask.paths.iter().any(|path| path == "*")) {
+            // A password cannot be read, so who writes everything back cannot mean to clear it.
+            fields.retain(|field| *field != "password" || !message.password.is_empty());
+        }
+        let mut attempt = 1;
+        loop {
+            let before = self.find_profile("profile.name", &message.name).await?;
+            check_etag("profile.etag", &message.etag, before.revision)?;
+            let (org, mut draft) = (before.org.clone(), Draft::of(before, &self.deployment));
+            draft.apply(&message, &fields);
+            let (profile, password) = draft.checked()?;
+            match self.store.update_profile(&profile, password.as_ref()).await {
+                Err(error) if message.etag.is_empty() && attempt < ATTEMPTS && is_race(&error) => {
+                    attempt += 1;
+                }
+                updated => {
+                    let profile = updated.told()?;
+                    tracing::info!(profile = %profile.id, "a profile was changed");
+                    self.leader.nudge();
+                    return self.tell_profile(&org, profile, set_default).await;
+                }
+            }
+        }
+    }
+
+    async fn get_profile(&self, request: Request<GetProfileRequest>) -> Result<Response<Wire>, Status> {
+        let profile = self.find_profile("name", &request.into_inner().name).await?;
+        let org = profile.org.clone();
+        self.tell_profile(&org, profile, false).await
+    }
+
+    async fn list_profiles(
+        &self,
+        request: Request<ListProfilesRequest>,
+    ) -> Result<Response<ListProfilesResponse>, Status> {
+        let ListProfilesRequest { parent, page_size, page_token, filter } = request.into_inner();
+        let org = self.org(&parent).await?;
+        let listing = Listing::new("ListProfiles", &[&parent, &filter]);
+        let page = listing.page(page_size, &page_token).told()?;
+        let filter = filter::parse(&filter, filter::PROFILE_FIELDS).told()?;
+        let mut profiles = self.store.profiles(Some(&org)).await.told()?;
+        profiles.retain(|profile| filter::profile_matches(&filter, profile));
+        let total_size = profiles.len() as i64;
+        let mut profiles = page_of(profiles, &with_one_more(&page));
+        let next_page_token =
+            cut(&listing, &page, &mut profiles, |profile: &Profile| fold(&profile.display_name));
+        let settings = self.store.settings(&org).await.told()?;
+        let mut messages = Vec::with_capacity(profiles.len());
+        for profile in profiles {
+            messages.push(self.profile_message(&profile, &settings).await?);
+        }
+        Ok(Response::new(ListProfilesResponse { profiles: messages, next_page_token, total_size }))
+    }
+
+    async fn test_connection(
+        &self,
+        request: Request<TestConnectionRequest>,
+    ) -> Result<Response<Self::TestConnectionStream>, Status> {
+        self.connection_steps(request.into_inner()).await.map(Response::new)
+    }
+}
+
+impl Api {
+    /// The profile of a resource name, whose last part is an id or a display name.
+    pub(super) async fn find_profile(&self, field: &str, name: &str) -> Result<Profile, Status> {
+        let (org, last) = name::parse(field, name, name::PROFILES)?;
+        if let Ok(id) = last.parse()
+            && let Some(profile) = self.store.profile(id).await.told()?
+            && profile.org == org
+        {
+            return Ok(profile);
+        }
+        let named = self.store.profile_named(&org, &last).await.told()?;
+        named.ok_or_else(|| not_found(field, "profile", &last))
+    }
+
+    /// Why the server of a profile is left alone by the lane of a mailbox, or by any lane.
+    pub(super) async fn held_back(
+        &self,
+        profile: &Profile,
+        mailbox: Option<MailboxId>,
+    ) -> Result<Option<Reason>, Status> {
+        let lanes = match mailbox {
+            Some(mailbox) => {
+                let lane = id::lane(mailbox, profile.lanes);
+                lane..lane + 1
+            }
+            None => 0..profile.lanes.max(1),
+        };
+        for lane in lanes {
+            if let Some(reason) = self.store.lane(profile.id, lane).await.told()?.and_then(|lane| lane.open) {
+                return Ok(Some(reason));
+            }
+        }
+        Ok(None)
+    }
+
+    async fn tell_profile(
+        &self,
+        org: &Org,
+        profile: Profile,
+        set_default: bool,
+    ) -> Result<Response<Wire>, Status> {
+        let settings = if set_default {
+            self.make_default(org, profile.id).await?
+        } else {
+            self.store.settings(org).await.told()?
+        };
+        self.profile_message(&profile, &settings).await.map(Response::new)
+    }
+
+    async fn profile_message(&self, profile: &Profile, settings: &Settings) -> Result<Wire, Status> {
+        let held_back = self.held_back(profile, None).await?;
+        Ok(message::of(profile, settings.default_profile == Some(profile.id), held_back))
+    }
+
+    async fn make_default(&self, org: &Org, profile: ProfileId) -> Result<Settings, Status> {
+        let mut attempt = 1;
+        loop {
+            let settings = self.store.settings(org).await.told()?;
+            if settings.default_profile == Some(profile) {
+                return Ok(settings);
+            }
+            let wanted = Settings { default_profile: Some(profile), ..settings };
+            match self.store.update_settings(org, &wanted).await {
+                Err(error) if attempt < ATTEMPTS && is_race(&error) => attempt += 1,
+                updated => return updated.told(),
+            }
+        }
+    }
+}
+
+/// True if somebody else changed the object between our reading and our writing.
+fn is_race(error: &mailyard_store::Error) -> bool {
+    matches!(error, mailyard_store::Error::Refused { reason: Reason::EtagMismatch, .. })
+}
+
+/// Profiles come in the order of their folded names.
+fn page_of(profiles: Vec<Profile>, page: &Page) -> Vec<Profile> {
+    let is_behind = |profile: &Profile| match &page.after {
+        Some(after) => fold(&profile.display_name) > *after,
+        None => true,
+    };
+    profiles.into_iter().filter(is_behind).take(page.limit as usize).collect()
+}
+
+/// A profile was asked for in two ways, or in none.
+fn name_or_profile() -> Status {
+    let detail = "either the name of a stored profile or a profile is expected";
+    refusal(Reason::FieldInvalid, "name", detail)
+}

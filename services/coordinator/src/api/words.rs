@@ -1,0 +1,90 @@
+//! The store's words as the API's, and back.
+
+use mailyard_policy::{
+    Reason,
+    operation::{Kind, Method},
+};
+use mailyard_store::{
+    people::{Approval, LongState, MailboxKind, TestResult},
+    records::{Direction, EmailState},
+};
+use mailyard_wire::{admin, convert, records};
+
+use super::input::Input;
+
+/// The code of a reason; empty: there is none.
+pub(super) fn code(reason: Option<Reason>) -> String {
+    reason.map(|reason| reason.code().to_owned()).unwrap_or_default()
+}
+
+pub(super) fn mailbox_kind(kind: MailboxKind) -> admin::MailboxKind {
+    match kind {
+        MailboxKind::User => admin::MailboxKind::User,
+        MailboxKind::Queue => admin::MailboxKind::Queue,
+        MailboxKind::Forward => admin::MailboxKind::Forward,
+    }
+}
+
+pub(super) fn approval(approval: Approval) -> admin::Approval {
+    match approval {
+        Approval::Pending => admin::Approval::Pending,
+        Approval::Approved => admin::Approval::Approved,
+        Approval::Rejected => admin::Approval::Rejected,
+    }
+}
+
+/// The approval that a message names; `None`: it names none.
+pub(super) fn wanted_approval(wanted: admin::Approval) -> Option<Approval> {
+    match wanted {
+        admin::Approval::Unspecified => None,
+        admin::Approval::Pending => Some(Approval::Pending),
+        admin::Approval::Approved => Some(Approval::Approved),
+        admin::Approval::Rejected => Some(Approval::Rejected),
+    }
+}
+
+pub(super) fn long_state(state: LongState) -> admin::LongState {
+    match state {
+        LongState::Running => admin::LongState::Running,
+        LongState::Paused => admin::LongState::Paused,
+        LongState::Done => admin::LongState::Done,
+        LongState::Canceled => admin::LongState::Canceled,
+    }
+}
+
+pub(super) fn test_result(result: TestResult) -> admin::TestResult {
+    match result {
+        TestResult::Success => admin::TestResult::Success,
+        TestResult::Failure => admin::TestResult::Failure,
+        TestResult::Skipped => admin::TestResult::Skipped,
+    }
+}
+
+pub(super) fn direction(direction: Direction) -> records::Direction {
+    match direction {
+        Direction::Incoming => records::Direction::Incoming,
+        Direction::Outgoing => records::Direction::Outgoing,
+    }
+}
+
+pub(super) fn email_state(state: EmailState) -> records::EmailState {
+    match state {
+        EmailState::Received => records::EmailState::Received,
+        EmailState::Outgoing(state) => state.into(),
+    }
+}
+
+/// The method that a message sets for an operation, if this version can do it.
+pub(super) fn wanted_method(kind: Kind, field: &str, wanted: i32, input: &mut Input) -> Method {
+    let allowed = if kind == Kind::Act { "none" } else { "none or sss" };
+    match (admin::Method::try_from(wanted).ok().and_then(convert::method), kind) {
+        (Some(Method::None), _) => return Method::None,
+        (Some(Method::ServerSide), Kind::Incoming | Kind::Outgoing) => return Method::ServerSide,
+        (None, _) => input.wrong(field, format!("it names no method; {allowed} is allowed")),
+        (Some(_), _) => {
+            let detail = format!("the method is not supported here; {allowed} is allowed");
+            input.refuse(Reason::MethodNotSupported, field, detail);
+        }
+    }
+    Method::None
+}
