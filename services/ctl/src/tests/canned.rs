@@ -68,7 +68,8 @@ fn operation_of_mailbox(state: OperationState, reason: &str) -> Option<MailboxOp
 }
 
 pub fn mailbox(number: usize) -> Mailbox {
-    let person = ["ada", "bob", "cleo", "dora", "eve"][number];
+    let people = ["ada", "bob", "cleo", "dora", "eve"];
+    let person = people.get(number).map_or_else(|| format!("person{number}"), ToString::to_string);
     let (state, incoming, reason) = match number {
         1 => (MailboxState::Failing, OperationState::Retrying, "EXCHANGE_SERVER_BUSY"),
         2 => (MailboxState::NotEligible, OperationState::Untested, ""),
@@ -77,7 +78,7 @@ pub fn mailbox(number: usize) -> Mailbox {
     let approval = if number == 2 { Approval::Pending } else { Approval::Approved };
     Mailbox {
         name: format!("organizations/default/mailboxes/{person}"),
-        uid: person.into(),
+        uid: person.clone(),
         address: format!("{person}@contoso.test"),
         display_name: person.to_uppercase(),
         kind: MailboxKind::User.into(),

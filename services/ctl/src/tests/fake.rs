@@ -49,6 +49,8 @@ pub struct State {
     pub states: VecDeque<EmailState>,
     /// Polls that are pending, look by look.
     pub pending: VecDeque<u64>,
+    /// So many mailboxes are polled; 0: two of five.
+    pub many: usize,
     /// The key of the last email was used before.
     pub known_key: bool,
 }
@@ -139,8 +141,8 @@ service! { MailboxService {
         let polls_pending = fake.state().pending.pop_front().unwrap_or_default();
         Mailbox { polls_pending, ..canned::mailbox(number.unwrap_or_default()) }
     };
-    list_mailboxes: ListMailboxesRequest => ListMailboxesResponse = |_, request| {
-        let all: Vec<Mailbox> = (0..5).map(canned::mailbox).collect();
+    list_mailboxes: ListMailboxesRequest => ListMailboxesResponse = |fake, request| {
+        let all: Vec<Mailbox> = (0..fake.state().many.max(5)).map(canned::mailbox).collect();
         let (mailboxes, next_page_token) = page(&all, &request.page_token);
         ListMailboxesResponse { mailboxes, next_page_token, total_size: 5 }
     };
@@ -149,8 +151,8 @@ service! { MailboxService {
             changed: request.selection.map_or(0, |selection| selection.addresses.len().max(1) as u64),
         };
     test_and_enable: TestAndEnableRequest => Operation = |_, _| canned::operation(LongState::Running, 0, 0, 0);
-    poll_mailboxes: PollMailboxesRequest => PollMailboxesResponse = |_, _| PollMailboxesResponse {
-        mailboxes: (0..2).map(|number| canned::mailbox(number).name).collect(),
+    poll_mailboxes: PollMailboxesRequest => PollMailboxesResponse = |fake, _| PollMailboxesResponse {
+        mailboxes: (0..fake.state().many.max(2)).map(|number| canned::mailbox(number).name).collect(),
     };
     explain_mailbox: ExplainMailboxRequest => ExplainMailboxResponse = |_, _| ExplainMailboxResponse {
         mailbox: Some(canned::mailbox(1)),
