@@ -90,3 +90,9 @@ fn read_text(ctl: &mut Ctl, path: &Path) -> Result<String, Failure> {
     String::from_utf8(bytes)
         .map_err(|_| Failure::new(Exit::Other, format!("{}: it is no text in UTF-8", path.display()), ""))
 }
+
+/// An update without a change.
+fn nothing_to_change(command: &str) -> Failure {
+    let advice = format!("Give at least one flag; see: mailyard {command} --help");
+    Failure::new(Exit::Usage, "there is nothing to change", &advice)
+}

@@ -4,22 +4,24 @@ use std::{path::PathBuf, time::Duration};
 
 use crate::values;
 
+/// They stand apart from those of the command itself.
+const HEADING: &str = "Options of every command";
 const DATA_VARIABLE: &str = "MAILYARD_DATA";
 
 /// Options of every command.
 #[derive(Clone, Debug, clap::Args)]
 pub struct Global {
     /// The data directory of the server: what it needs to be found and trusted lies there
-    #[arg(long, global = true, value_name = "DIR", env = DATA_VARIABLE, hide_env_values = true)]
+    #[arg(long, global = true, help_heading = HEADING, value_name = "DIR", env = DATA_VARIABLE, hide_env_values = true)]
     pub data: Option<PathBuf>,
     /// The organization
-    #[arg(long, global = true, default_value = "default")]
+    #[arg(long, global = true, help_heading = HEADING, default_value = "default")]
     pub org: String,
     /// How results are written
-    #[arg(short, long, global = true, value_enum, default_value_t, value_name = "FORMAT")]
+    #[arg(short, long, global = true, help_heading = HEADING, value_enum, default_value_t, value_name = "FORMAT")]
     pub output: Output,
     /// Give up after this, such as 90s or 5m; without it one call may take 30s, and waits take as long as they take
-    #[arg(long, global = true, value_name = "DURATION", value_parser = values::duration)]
+    #[arg(long, global = true, help_heading = HEADING, value_name = "DURATION", value_parser = values::duration)]
     pub timeout: Option<Duration>,
 }
 

@@ -22,6 +22,8 @@ mod screen;
 mod selection;
 pub mod server;
 mod table;
+#[cfg(test)]
+mod tests;
 mod values;
 mod wait;
 

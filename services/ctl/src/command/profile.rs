@@ -13,6 +13,7 @@ use mailyard_wire::{
 };
 
 use self::fields::Fields;
+use super::nothing_to_change;
 use crate::{
     ctl::Ctl,
     exit::Exit,
@@ -109,8 +110,7 @@ async fn update(ctl: &mut Ctl, called: &str, etag: Option<String>, fields: Field
     let set_default = fields.default;
     let paths = fields.fill(ctl, &mut profile, false)?;
     if paths.is_empty() && !set_default {
-        let advice = "Give at least one flag; see: mailyard profile update --help";
-        return Err(Failure::new(Exit::Usage, "there is nothing to change", advice));
+        return Err(nothing_to_change("profile update"));
     }
     let server = ctl.server().await?;
     profile.name = server.name(name::PROFILES, called);

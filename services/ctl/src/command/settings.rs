@@ -7,6 +7,7 @@ use mailyard_wire::{
     name,
 };
 
+use super::nothing_to_change;
 use crate::{ctl::Ctl, exit::Exit, failure::Failure, object::Object, server::Server};
 
 /// The email settings of the organization.
@@ -20,7 +21,6 @@ pub enum Settings {
 
 /// What to change.
 #[derive(Clone, Debug, Default, clap::Args)]
-#[group(id = "settings_changes", required = true, multiple = true)]
 pub struct Update {
     /// The profile of new mailboxes that name none; an empty name: none
     #[arg(long, value_name = "NAME")]
@@ -65,6 +65,9 @@ impl From<Method> for admin::Method {
 
 impl Settings {
     pub(super) async fn run(self, ctl: &mut Ctl) -> Result<Exit, Failure> {
+        if let Self::Update(update) = &self {
+            update.check()?;
+        }
         let server = ctl.server().await?;
         let called = format!("{}/{}", server.parent, name::SETTINGS);
         match self {
@@ -84,6 +87,16 @@ impl Settings {
 }
 
 impl Update {
+    fn check(&self) -> Result<(), Failure> {
+        let texts = self.default_profile.is_some();
+        let methods = [self.default_incoming, self.default_outgoing, self.default_act];
+        let flags = [self.approve_users, self.approve_queues];
+        if texts || methods.iter().any(Option::is_some) || flags.iter().any(Option::is_some) {
+            return Ok(());
+        }
+        Err(nothing_to_change("settings update"))
+    }
+
     fn request(self, server: &Server, called: String) -> UpdateSettingsRequest {
         let mut settings = admin::Settings { name: called, ..Default::default() };
         let mut paths = Vec::new();

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeSet, time::Duration};
 
-use mailyard_wire::admin::{self, MailboxState, PollMailboxesRequest, Selection};
+use mailyard_wire::admin::{self, MailboxState, PollMailboxesRequest};
 
 use super::{get, list};
 use crate::{
@@ -16,9 +16,9 @@ const PAUSE_OF_FEW: Duration = Duration::from_millis(200);
 const PAUSE_OF_MANY: Duration = Duration::from_secs(1);
 
 pub(super) async fn run(ctl: &mut Ctl, selected: &Selected, wait: bool) -> Result<Exit, Failure> {
-    let selection = selected.read(&mut ctl.screen)?;
+    let selection = Some(selected.read(&mut ctl.screen)?);
     let server = ctl.server().await?;
-    let request = PollMailboxesRequest { parent: server.parent.clone(), selection: Some(selection.clone()) };
+    let request = PollMailboxesRequest { parent: server.parent.clone(), selection };
     let asked = server.call(server.mailboxes().poll_mailboxes(request)).await?.mailboxes;
     let (count, object) = (asked.len() as u64, Object::new().number("asked", asked.len() as u64));
     if !wait {
@@ -27,7 +27,7 @@ pub(super) async fn run(ctl: &mut Ctl, selected: &Selected, wait: bool) -> Resul
         return Ok(Exit::Success);
     }
     ctl.screen.goes_on("the polls go on");
-    let polled = until_done(ctl, server, &selection, asked).await?;
+    let polled = until_done(ctl, server, asked).await?;
     ctl.screen.goes_on("");
     let failing = polled.into_iter().filter(|mailbox| mailbox.state() == MailboxState::Failing);
     let failing: Vec<String> = failing.map(|mailbox| mailbox.address).collect();
@@ -43,7 +43,6 @@ pub(super) async fn run(ctl: &mut Ctl, selected: &Selected, wait: bool) -> Resul
 async fn until_done(
     ctl: &mut Ctl,
     server: Server,
-    selection: &Selection,
     asked: Vec<String>,
 ) -> Result<Vec<admin::Mailbox>, Failure> {
     let pause = if asked.len() <= FEW { PAUSE_OF_FEW } else { PAUSE_OF_MANY };
@@ -52,7 +51,7 @@ async fn until_done(
     let mut done = Vec::new();
     let mut told = total;
     wait::until(ctl, server, pause, async |ctl, server| {
-        for mailbox in look(server, selection, &left).await? {
+        for mailbox in look(server, &left).await? {
             if mailbox.polls_pending == 0 && left.remove(&mailbox.name) {
                 done.push(mailbox);
             }
@@ -69,13 +68,10 @@ async fn until_done(
 }
 
 /// How those that are waited for fare.
-async fn look(
-    server: &Server,
-    selection: &Selection,
-    left: &BTreeSet<String>,
-) -> Result<Vec<admin::Mailbox>, Failure> {
+async fn look(server: &Server, left: &BTreeSet<String>) -> Result<Vec<admin::Mailbox>, Failure> {
     if left.len() > FEW {
-        return list(server, selection.filter()).await;
+        // Not with the filter of the selection: who is polled may match it no longer.
+        return list(server, "").await;
     }
     let mut found = Vec::new();
     for name in left {
