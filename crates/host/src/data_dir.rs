@@ -5,12 +5,18 @@ use std::{
     io::{self, Read as _, Seek as _, Write as _},
     os::unix::fs::{DirBuilderExt as _, OpenOptionsExt as _, PermissionsExt as _},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 use base64::{Engine as _, engine::general_purpose::URL_SAFE_NO_PAD};
 use serde::{Deserialize, Serialize};
 
 use crate::identity;
+
+/// A client's look at the lock is over within this,
+const LOOK: Duration = Duration::from_millis(20);
+/// and so many in a row are hardly ever met.
+const LOOKED_AT: u32 = 10;
 
 /// Why a data directory cannot be used.
 #[derive(Debug, thiserror::Error)]
@@ -83,6 +89,17 @@ fn at(path: &Path) -> impl FnOnce(io::Error) -> Error {
     move |source| Error::Io { path, source }
 }
 
+/// Takes the lock. Clients that look for a server hold it for an instant: one that is taken is tried again for a moment.
+fn hold(lock: &File) -> Result<(), TryLockError> {
+    for _ in 0..LOOKED_AT {
+        match lock.try_lock() {
+            Err(TryLockError::WouldBlock) => std::thread::sleep(LOOK),
+            other => return other,
+        }
+    }
+    lock.try_lock()
+}
+
 impl DataDir {
     /// Makes the directory if it is not there (0700), and holds it.
     ///
@@ -101,7 +118,7 @@ impl DataDir {
             .mode(0o600)
             .open(&lock_path)
             .map_err(at(&lock_path))?;
-        match lock.try_lock() {
+        match hold(&lock) {
             Ok(()) => {}
             Err(TryLockError::WouldBlock) => {
                 let mut pid = String::new();
