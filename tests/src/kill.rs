@@ -21,7 +21,7 @@ pub use report::Report;
 use window::Seen;
 pub use window::{Hits, Window};
 
-use crate::{Outcome, process::Process};
+use crate::{Outcome, process::Process, tenant};
 use traffic::Traffic;
 
 /// What to do to a server.
@@ -94,7 +94,7 @@ impl Killing {
     pub async fn run(mut self) -> Outcome<Report> {
         let begun = Instant::now();
         let (server, process) = self.start().await?;
-        traffic::set_up(&server, &self.ready).await?;
+        tenant::set_up(&server, &self.ready).await?;
         let traffic = Arc::new(Traffic::new(self.addresses()?, self.control.clone(), self.data()));
         let flowing = traffic.clone().flow(self.plan.incoming_every, self.plan.outgoing_every);
         let mut report = Report::default();

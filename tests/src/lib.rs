@@ -1,7 +1,9 @@
 //! The stage on which whole systems are tested: a simulated Exchange, a store, and a worker that holds everything.
 
+pub mod collector;
 pub mod kill;
 pub mod process;
+pub mod tenant;
 
 use std::{error::Error, future::Future, sync::Arc, time::Duration};
 
