@@ -3,10 +3,12 @@
 //! It answers the operations that clients use for mail, refuses what Exchange refuses, delivers between its mailboxes,
 //! and tells the truth about what was sent through its control door.
 
+mod access;
 mod control;
 mod fault;
 mod id;
 mod item;
+mod made;
 mod mailbox;
 mod operation;
 mod property;
@@ -25,8 +27,9 @@ use std::{
 };
 
 pub use fault::{Kind as FaultKind, Rule};
+pub use made::{Listed, Made};
 pub use server::{Error, Ready, Simulator};
-pub use world::{Listed, Made, Submission};
+pub use world::Submission;
 
 /// How a server treats drafts: Exchange as it is, or one that is laxer.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]

@@ -8,8 +8,11 @@ use crate::{
     xml::Element,
 };
 
-/// True if an item fulfils the condition inside a `Restriction` (or inside another condition).
-pub(crate) fn holds(condition: &Element, item: &Item) -> bool {
+/// What a property of the thing in question compares as; `None`: it has none.
+pub(crate) type Properties<'a> = &'a dyn Fn(&Path) -> Option<Value>;
+
+/// True if an item or a folder fulfils the condition inside a `Restriction` (or inside another condition).
+pub(crate) fn holds(condition: &Element, item: Properties<'_>) -> bool {
     let inner = |condition: &Element| condition.children.first().is_none_or(|inner| holds(inner, item));
     match condition.name.as_str() {
         "Restriction" => inner(condition),
@@ -29,17 +32,17 @@ pub(crate) fn holds(condition: &Element, item: &Item) -> bool {
     }
 }
 
-fn found(condition: &Element, item: &Item) -> Option<Value> {
-    property::value(item, &Path::inside(condition)?)
+fn found(condition: &Element, item: Properties<'_>) -> Option<Value> {
+    item(&Path::inside(condition)?)
 }
 
 /// Texts are compared without regard to case, as the store does; ids and keys are texts in base64 and are not.
-fn compare(condition: &Element, item: &Item) -> Option<Ordering> {
+fn compare(condition: &Element, item: Properties<'_>) -> Option<Ordering> {
     let value = found(condition, item)?;
     let other = condition.child("FieldURIOrConstant")?;
     let other = match other.child("Constant") {
         Some(constant) => property::constant(constant.attribute("Value")?, &value)?,
-        None => property::value(item, &Path::inside(other)?)?,
+        None => item(&Path::inside(other)?)?,
     };
     let binary = condition.children.iter().any(|child| child.attribute("PropertyType") == Some("Binary"));
     match (&value, &other) {
@@ -48,7 +51,7 @@ fn compare(condition: &Element, item: &Item) -> Option<Ordering> {
     }
 }
 
-fn contains(condition: &Element, item: &Item) -> bool {
+fn contains(condition: &Element, item: Properties<'_>) -> bool {
     let Some(Value::Text(text)) = found(condition, item) else { return false };
     let Some(wanted) = condition.child("Constant").and_then(|constant| constant.attribute("Value")) else {
         return false;
@@ -64,7 +67,7 @@ fn contains(condition: &Element, item: &Item) -> bool {
     }
 }
 
-fn excludes(condition: &Element, item: &Item) -> bool {
+fn excludes(condition: &Element, item: Properties<'_>) -> bool {
     let mask = condition.child("Bitmask").and_then(|mask| mask.attribute("Value")).unwrap_or_default();
     let mask = mask
         .strip_prefix("0x")

@@ -44,7 +44,8 @@ pub(super) fn create(call: &Call<'_>, request: &Element, out: &mut String) -> Re
     Ok(())
 }
 
-fn read(file: &Element, number: u32) -> Result<Attachment, Refusal> {
+/// Reads an attachment from its element.
+pub(super) fn read(file: &Element, number: u32) -> Result<Attachment, Refusal> {
     let text = |name: &str| file.text_of(name).unwrap_or_default().to_owned();
     let packed: String = text("Content").split_ascii_whitespace().collect();
     let content = STANDARD.decode(packed).map_err(|_| {

@@ -8,7 +8,7 @@ use super::Call;
 use crate::{
     item::{Content, Person, read_mime},
     mailbox::{DRAFTS, SENT_ITEMS},
-    operation::send,
+    operation::{attachments, send},
     property::{self, Path},
     service::Refusal,
     xml::{self, Element},
@@ -99,7 +99,40 @@ fn send_at_once(call: &Call<'_>, copy: Option<u32>, new: New) -> Result<(), Refu
     Ok(())
 }
 
+/// Only the server sets these.
+const READ_ONLY: &[&str] = &[
+    "ItemId",
+    "ParentFolderId",
+    "DateTimeReceived",
+    "Size",
+    "IsSubmitted",
+    "IsDraft",
+    "IsFromMe",
+    "IsResend",
+    "IsUnmodified",
+    "InternetMessageHeaders",
+    "DateTimeSent",
+    "DateTimeCreated",
+    "DisplayCc",
+    "DisplayTo",
+    "HasAttachments",
+    "LastModifiedName",
+    "LastModifiedTime",
+    "ConversationId",
+    "ConversationTopic",
+];
+
+/// Refuses what only the server sets.
+pub(super) fn check_settable(element: &Element) -> Result<(), Refusal> {
+    if element.children.iter().any(|child| READ_ONLY.contains(&child.name.as_str())) {
+        let text = "Set action is invalid for property.";
+        return Err(Refusal::new("ErrorInvalidPropertySet", text));
+    }
+    Ok(())
+}
+
 fn read(call: &Call<'_>, element: &Element) -> Result<New, Refusal> {
+    check_settable(element)?;
     let mut content = match element.text_of("MimeContent") {
         Some(encoded) => {
             let packed: String = encoded.split_ascii_whitespace().collect();
@@ -117,6 +150,11 @@ fn read(call: &Call<'_>, element: &Element) -> Result<New, Refusal> {
     };
     for child in &element.children {
         set(&mut content, child);
+    }
+    for (number, file) in
+        element.child("Attachments").map_or(&[][..], |files| &files.children).iter().enumerate()
+    {
+        content.attachments.push(attachments::read(file, number as u32 + 1)?);
     }
     let own = Person::new(&call.mailbox.address);
     content.sender.get_or_insert_with(|| own.clone());

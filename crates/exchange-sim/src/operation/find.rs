@@ -1,12 +1,21 @@
 //! `FindItem`.
 
 use super::Call;
-use crate::{item::Item, property::Shape, restriction, service::Refusal, xml::Element};
+use crate::{
+    item::Item,
+    property::{self, Shape},
+    restriction,
+    service::Refusal,
+    xml::Element,
+};
 
 /// A page has no more rows, whatever is asked (policy `EWSFindCountLimit`).
 const MOST: usize = 1000;
 /// The same, if there is a restriction.
 const MOST_RESTRICTED: usize = 250;
+
+const NOT_INDEXED: Refusal =
+    Refusal::new("ErrorContentIndexingNotEnabled", "Content indexing is not enabled for the mailbox.");
 
 pub(super) fn items(call: &Call<'_>, request: &Element, out: &mut String) -> Result<(), Refusal> {
     let parents = request.child("ParentFolderIds").map_or(&[][..], |ids| &ids.children);
@@ -21,10 +30,13 @@ pub(super) fn items(call: &Call<'_>, request: &Element, out: &mut String) -> Res
         (number("Offset").unwrap_or(0), number("MaxEntriesReturned").unwrap_or(most).clamp(1, most));
     let ordinary = request.attribute("Traversal") == Some("Shallow");
     call.respond(parents, "", out, |parent, out| {
+        if request.child("QueryString").is_some() {
+            return Err(NOT_INDEXED);
+        }
         let contents = call.contents();
         let folder = call.folder(parent, &contents)?;
         let mut found: Vec<&Item> = if ordinary { contents.items_of(folder) } else { Vec::new() };
-        found.retain(|item| restriction.is_none_or(|condition| restriction::holds(condition, item)));
+        found.retain(|item| restriction.is_none_or(|condition| restriction::holds(condition, &|path| property::value(item, path))));
         restriction::sort(request.child("SortOrder"), &mut found);
         if from_end {
             found.reverse();

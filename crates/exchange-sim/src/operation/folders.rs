@@ -4,29 +4,42 @@ use super::{Call, FOLDER_NOT_FOUND};
 use crate::{
     id::{self, Name},
     mailbox::{Contents, DISTINGUISHED, ROOT},
+    property::{Path, Value},
+    restriction,
     service::Refusal,
     xml::{self, Element},
 };
 
-/// How much is told of a folder.
-#[derive(Clone, Copy, PartialEq, Eq)]
-pub(super) enum Detail {
-    Id,
-    Full,
+/// What is told of folders.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Shape {
+    all: bool,
+    fields: Vec<String>,
 }
 
-fn detail(request: &Element) -> Detail {
-    let shape = request.child("FolderShape");
-    let additional = shape.and_then(|shape| shape.child("AdditionalProperties")).is_some();
-    match shape.and_then(|shape| shape.text_of("BaseShape")) {
-        Some("IdOnly") if !additional => Detail::Id,
-        _ => Detail::Full,
+const DEFAULT: &[&str] =
+    &["folder:DisplayName", "folder:TotalCount", "folder:ChildFolderCount", "folder:UnreadCount"];
+
+impl Shape {
+    /// Reads the `FolderShape` of a request.
+    pub fn read(request: &Element) -> Self {
+        let Some(shape) = request.child("FolderShape") else { return Self::default() };
+        let base = shape.text_of("BaseShape").unwrap_or_default();
+        let asked = shape.child("AdditionalProperties").map_or(&[][..], |all| &all.children);
+        let asked = asked.iter().filter_map(|path| path.attribute("FieldURI"));
+        let default = if base == "Default" { DEFAULT } else { &[] };
+        let fields = default.iter().copied().chain(asked).map(ToOwned::to_owned).collect();
+        Self { all: base == "AllProperties", fields }
+    }
+
+    fn has(&self, uri: &str) -> bool {
+        self.all || self.fields.iter().any(|field| field == uri)
     }
 }
 
 /// Adds a folder.
-pub(super) fn write(call: &Call<'_>, contents: &Contents, number: u32, detail: Detail, out: &mut String) {
-    let Some((name, class, parent)) = contents.describe(number) else { return };
+pub(super) fn write(call: &Call<'_>, contents: &Contents, number: u32, shape: &Shape, out: &mut String) {
+    let Some((_, class, parent)) = contents.describe(number) else { return };
     let element = match class {
         "IPF.Appointment" => "t:CalendarFolder",
         "IPF.Contact" => "t:ContactsFolder",
@@ -35,38 +48,58 @@ pub(super) fn write(call: &Call<'_>, contents: &Contents, number: u32, detail: D
     };
     let id = |number| id::encode(Name::Folder { mailbox: call.mailbox.number, number });
     out.push_str(&format!("<{element}><t:FolderId Id=\"{}\" ChangeKey=\"AQAAAA==\"/>", id(number)));
-    if detail == Detail::Full {
-        let (total, unread) = contents.counts(number);
-        let children = contents.beneath(number, false).len();
-        out.push_str(&format!(
-            "<t:ParentFolderId Id=\"{}\" ChangeKey=\"AQAAAA==\"/>",
-            id(parent.unwrap_or(ROOT))
-        ));
-        if !class.is_empty() {
-            xml::element("t:FolderClass", class, out);
-        }
-        xml::element("t:DisplayName", name, out);
-        out.push_str(&format!(
-            "<t:TotalCount>{total}</t:TotalCount><t:ChildFolderCount>{children}</t:ChildFolderCount>"
-        ));
-        if let Some((known, ..)) = DISTINGUISHED.get(number as usize) {
-            xml::element("t:DistinguishedFolderId", known, out);
-        }
-        if matches!(element, "t:Folder" | "t:TasksFolder") {
-            out.push_str(&format!("<t:UnreadCount>{unread}</t:UnreadCount>"));
-        }
+    if shape.has("folder:ParentFolderId") {
+        let parent = id(parent.unwrap_or(ROOT));
+        out.push_str(&format!("<t:ParentFolderId Id=\"{parent}\" ChangeKey=\"AQAAAA==\"/>"));
+    }
+    for uri in FIELDS.iter().filter(|uri| shape.has(uri)) {
+        // Appointments and contacts are not read or unread.
+        let unread = *uri == "folder:UnreadCount" && !matches!(element, "t:Folder" | "t:TasksFolder");
+        let text = match value(contents, number, uri).filter(|_| !unread) {
+            Some(Value::Text(text)) => text,
+            Some(Value::Number(count)) => count.to_string(),
+            _ => continue,
+        };
+        xml::element(&uri.replace("folder:", "t:"), &text, out);
     }
     out.push_str(&format!("</{element}>"));
 }
 
+/// Properties of folders in the order of the schema.
+const FIELDS: &[&str] = &[
+    "folder:FolderClass",
+    "folder:DisplayName",
+    "folder:TotalCount",
+    "folder:ChildFolderCount",
+    "folder:DistinguishedFolderId",
+    "folder:UnreadCount",
+];
+
+/// What a property of a folder compares as.
+fn value(contents: &Contents, number: u32, uri: &str) -> Option<Value> {
+    let (name, class, _) = contents.describe(number)?;
+    let text = |text: &str| (!text.is_empty()).then(|| Value::Text(text.to_owned()));
+    match uri {
+        "folder:FolderClass" => text(class),
+        "folder:DisplayName" => Some(Value::Text(name.to_owned())),
+        "folder:TotalCount" => Some(Value::Number(contents.counts(number).0.into())),
+        "folder:UnreadCount" => Some(Value::Number(contents.counts(number).1.into())),
+        "folder:ChildFolderCount" => Some(Value::Number(contents.beneath(number, false).len() as i64)),
+        "folder:DistinguishedFolderId" => {
+            DISTINGUISHED.get(number as usize).and_then(|(known, ..)| text(known))
+        }
+        _ => None,
+    }
+}
+
 pub(super) fn get(call: &Call<'_>, request: &Element, out: &mut String) -> Result<(), Refusal> {
     let ids = request.child("FolderIds").map_or(&[][..], |ids| &ids.children);
-    let detail = detail(request);
+    let shape = Shape::read(request);
     call.respond(ids, "<m:Folders/>", out, |id, out| {
         let contents = call.contents();
         let number = call.folder(id, &contents)?;
         out.push_str("<m:Folders>");
-        write(call, &contents, number, detail, out);
+        write(call, &contents, number, &shape, out);
         out.push_str("</m:Folders>");
         Ok(())
     });
@@ -76,9 +109,8 @@ pub(super) fn get(call: &Call<'_>, request: &Element, out: &mut String) -> Resul
 pub(super) fn find(call: &Call<'_>, request: &Element, out: &mut String) -> Result<(), Refusal> {
     let parents = request.child("ParentFolderIds").map_or(&[][..], |ids| &ids.children);
     let deep = request.attribute("Traversal") == Some("Deep");
-    let wanted = request.at(&["Restriction", "IsEqualTo", "FieldURIOrConstant", "Constant"]);
-    let wanted = wanted.and_then(|constant| constant.attribute("Value"));
-    let detail = detail(request);
+    let restriction = request.child("Restriction");
+    let shape = Shape::read(request);
     let view = request.child("IndexedPageFolderView");
     let number = |key| view.and_then(|view| view.attribute(key)).and_then(|text| text.parse::<usize>().ok());
     let (offset, most) =
@@ -88,8 +120,11 @@ pub(super) fn find(call: &Call<'_>, request: &Element, out: &mut String) -> Resu
         let parent = call.folder(parent, &contents)?;
         let mut found = contents.beneath(parent, deep);
         found.retain(|number| {
-            let name = contents.describe(*number).map(|(name, ..)| name);
-            wanted.is_none_or(|wanted| name.is_some_and(|name| name.eq_ignore_ascii_case(wanted)))
+            let of = |path: &Path| match path {
+                Path::Field(uri) => value(&contents, *number, uri),
+                _ => None,
+            };
+            restriction.is_none_or(|condition| restriction::holds(condition, &of))
         });
         let page: Vec<u32> = found.iter().copied().skip(offset).take(most).collect();
         let next = (offset + page.len()).min(found.len());
@@ -98,7 +133,7 @@ pub(super) fn find(call: &Call<'_>, request: &Element, out: &mut String) -> Resu
             found.len(),
             next >= found.len()
         ));
-        page.into_iter().for_each(|number| write(call, &contents, number, detail, out));
+        page.into_iter().for_each(|number| write(call, &contents, number, &shape, out));
         out.push_str("</t:Folders></m:RootFolder>");
         Ok(())
     });
@@ -139,7 +174,7 @@ pub(super) fn create(call: &Call<'_>, request: &Element, out: &mut String) -> Re
         };
         let number = contents.make_folder(parent, name, class);
         out.push_str("<m:Folders>");
-        write(call, &contents, number, Detail::Id, out);
+        write(call, &contents, number, &Shape::default(), out);
         out.push_str("</m:Folders>");
         Ok(())
     });

@@ -158,6 +158,7 @@ pub(super) fn hierarchy(call: &Call<'_>, request: &Element, out: &mut String) ->
             position: contents.hierarchy,
         };
         let numbers = contents.beneath(root, true);
+        let shape = folders::Shape::read(request);
         out.push_str(&format!(
             "<m:SyncState>{}</m:SyncState><m:IncludesLastFolderInRange>true</m:IncludesLastFolderInRange><m:Changes>",
             sync_state::pack(state, numbers.len() as u32)
@@ -166,7 +167,7 @@ pub(super) fn hierarchy(call: &Call<'_>, request: &Element, out: &mut String) ->
             let made_at = contents.made.get(&number).map_or(0, |made| made.made_at);
             if since.is_none_or(|since| made_at > since) {
                 out.push_str("<t:Create>");
-                folders::write(call, &contents, number, folders::Detail::Full, out);
+                folders::write(call, &contents, number, &shape, out);
                 out.push_str("</t:Create>");
             }
         }

@@ -74,6 +74,18 @@ fn apply(update: &Element, content: &mut Content, item: &mut crate::item::Item) 
         let text = "An update must set exactly one property.";
         return Err(Refusal::new("ErrorIncorrectUpdatePropertyCount", text));
     }
+    create_item::check_settable(values)?;
+    let set = values.children.first();
+    let same = match &path {
+        Some(Path::Field(uri)) => set.is_some_and(|set| uri.split(':').next_back() == Some(&set.name)),
+        Some(Path::Extended { .. }) => set.and_then(Path::inside) == path,
+        // Nothing here has such properties.
+        _ => true,
+    };
+    if !same {
+        let text = "The update names another property than it sets.";
+        return Err(Refusal::new("ErrorUpdatePropertyMismatch", text));
+    }
     for (name, new) in create_item::read_extended(values, content) {
         item.extended.retain(|(known, _)| *known != name);
         item.extended.push((name, new));

@@ -5,5 +5,6 @@ mod access;
 mod control;
 mod faults;
 mod golden;
+mod items;
 mod stage;
 mod states;
