@@ -256,7 +256,7 @@ impl State {
             fence: self.last_fence,
             attempt,
             work,
-            due: self.due.take(),
+            due: self.due.take().unwrap_or_else(|| self.shared.now()),
         };
         let cause = std::mem::replace(&mut self.cause, Span::none());
         let span = tracing::debug_span!(
@@ -370,7 +370,7 @@ struct Task {
     fence: mailyard_store::holder::Fence,
     attempt: Attempt,
     work: Work,
-    due: Option<Timestamp>,
+    due: Timestamp,
 }
 
 impl Task {
@@ -407,9 +407,7 @@ impl Task {
         };
         let start = self.shared.now();
         let (metrics, label) = (&self.shared.metrics, &turn.current.label);
-        if let Some(due) = self.due {
-            metrics.poll_began(label, kind_of(self.work), start.since(due));
-        }
+        metrics.poll_began(label, kind_of(self.work), start.since(self.due));
         let worked = {
             let work = work(&mut turn, &self.lane, self.work);
             let deadline = self.shared.settings.cycle_deadline;
