@@ -20,15 +20,15 @@ use std::{sync::Arc, time::Duration};
 
 use mailyard_host::{clock, config::Config, shutdown::Shutdown};
 use mailyard_policy::{Reason, Timestamp, id::Org, mailbox};
-use mailyard_store::{Store, query::Page};
+use mailyard_store::{Error, Store, query::Page};
 use mailyard_wire::{name, status as wire_status};
 use tonic::Status;
 
 pub use access::{Access, Principal, Privileges};
-pub use serve::serve;
+pub use serve::{Error as ServeError, serve};
 
 use crate::{leader::Leader, page_token::Listing};
-use refuse::Told as _;
+use refuse::{Told as _, not_found};
 
 /// Numbers of the deployment that input is checked against and that schedules are explained with.
 #[derive(Clone, Copy, Debug)]
@@ -86,8 +86,12 @@ impl Api {
     /// The organization that a call names, if there is such a one.
     async fn org(&self, parent: &str) -> Result<Org, Status> {
         let org = name::parse_organization("parent", parent)?;
-        self.store.settings(&org).await.told()?;
-        Ok(org)
+        match self.store.settings(&org).await {
+            Err(Error::Refused { reason: Reason::ResourceNotFound, .. }) => {
+                Err(not_found("parent", "organization", &org.0))
+            }
+            found => found.told().map(|_| org),
+        }
     }
 }
 

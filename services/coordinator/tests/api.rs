@@ -5,7 +5,21 @@
 
 #[path = "api/access.rs"]
 mod access;
+#[path = "api/alerts.rs"]
+mod alerts;
+#[path = "api/connection.rs"]
+mod connection;
+#[path = "api/emails.rs"]
+mod emails;
 #[path = "api/house.rs"]
 mod house;
+#[path = "api/mailboxes.rs"]
+mod mailboxes;
+#[path = "api/operations.rs"]
+mod operations;
 #[path = "api/profiles.rs"]
 mod profiles;
+#[path = "api/sendings.rs"]
+mod sendings;
+#[path = "api/settings.rs"]
+mod settings;

@@ -9,10 +9,7 @@ use mailyard_policy::{
     Reason,
     id::{MailboxId, OperationId, Org},
 };
-use mailyard_store::{
-    people::{Mailbox, NewMailbox},
-    query::{Filter, MAILBOX_FIELDS},
-};
+use mailyard_store::{people::Mailbox, query::MAILBOX_FIELDS};
 use mailyard_wire::{
     admin::{
         self, DecideApprovalRequest, DecideApprovalResponse, ExplainMailboxRequest, ExplainMailboxResponse,
@@ -153,16 +150,4 @@ impl Api {
         let profiles = self.store.profiles(Some(org)).await.told()?;
         Ok(Views::new(self, profiles))
     }
-}
-
-/// A mailbox of this address, folded by whoever compares.
-fn at_address(address: &str) -> Filter {
-    use mailyard_store::query::{Operator, Value};
-    let value = Value::Text(address.to_owned());
-    Filter::Compare { field: "address", operator: Operator::Equal, value }
-}
-
-/// All fields that a list of new mailboxes is looked up by.
-fn addresses(rows: &[NewMailbox]) -> Filter {
-    Filter::Or(rows.iter().map(|row| at_address(&row.address)).collect())
 }

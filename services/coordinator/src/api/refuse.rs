@@ -64,7 +64,7 @@ impl Tell for PageError {
 
 impl Tell for ImportError {
     fn tell(self) -> Status {
-        let violations: Vec<Violation> = self
+        let mut violations: Vec<Violation> = self
             .problems
             .iter()
             .map(|problem| {
@@ -78,6 +78,9 @@ impl Tell for ImportError {
                 Violation { field, description: problem.detail.clone() }
             })
             .collect();
+        if let Some(more @ 1..) = self.total.checked_sub(self.problems.len()) {
+            violations.push(Violation { field: "csv".to_owned(), description: format!("and {more} more") });
+        }
         refusals(self.reason(), &self.to_string(), &violations)
     }
 }

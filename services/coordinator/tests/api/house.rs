@@ -14,7 +14,7 @@ use mailyard_coordinator::{
     api::{Api, Deployment, serve},
     leader::{Beating, Leader},
 };
-use mailyard_host::{clock, config::Config, data_dir::DataDir, ops::Readiness, shutdown::Shutdown};
+use mailyard_host::{config::Config, data_dir::DataDir, ops::Readiness, shutdown::Shutdown};
 use mailyard_policy::{
     Timestamp,
     id::{Incarnation, MailboxId, Org, WorkerId},
@@ -291,9 +291,4 @@ pub async fn until(what: &str, mut condition: impl AsyncFnMut() -> bool) {
         assert!(begun.elapsed() < Duration::from_secs(30), "in vain: {what}");
         tokio::task::yield_now().await;
     }
-}
-
-/// An id that no two calls get.
-pub fn id() -> u128 {
-    clock::new_id().unwrap()
 }

@@ -9,12 +9,11 @@ use mailyard_policy::{
 use mailyard_store::{
     Error,
     people::{NewMailbox, Profile, Settings},
-    query::{Page, fold},
+    query::{Filter, Operator, Page, Value, fold},
 };
 use mailyard_wire::status::refusal;
 use tonic::Status;
 
-use super::addresses;
 use crate::{
     api::{
         Api, new_id,
@@ -70,6 +69,16 @@ impl Api {
         taken.truncate(MAX_PROBLEMS);
         Err(ImportError { problems: taken, total }.tell())
     }
+}
+
+/// The mailboxes that have one of these addresses.
+fn addresses(rows: &[NewMailbox]) -> Filter {
+    let is = |row: &NewMailbox| Filter::Compare {
+        field: "address",
+        operator: Operator::Equal,
+        value: Value::Text(row.address.clone()),
+    };
+    Filter::Or(rows.iter().map(is).collect())
 }
 
 fn read(

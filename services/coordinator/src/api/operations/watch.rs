@@ -4,6 +4,7 @@ use std::{pin::Pin, sync::Arc, time::Duration};
 
 use futures_util::{Stream, stream};
 use mailyard_host::shutdown::Shutdown;
+use mailyard_policy::id::OperationId;
 use mailyard_store::{
     Store,
     people::{LongOperation, LongState, TestItem},
@@ -33,9 +34,11 @@ const PORTION: u32 = 500;
 struct Watch {
     store: Arc<dyn Store>,
     shutdown: Shutdown,
+    id: OperationId,
     told: Option<LongOperation>,
-    operation: LongOperation,
     results: u64,
+    /// More results are there already.
+    more: bool,
     ended: bool,
 }
 
@@ -44,9 +47,10 @@ pub(super) fn changes(api: &Api, operation: &LongOperation, skip: u64) -> Change
     let watch = Watch {
         store: api.store.clone(),
         shutdown: api.shutdown.clone(),
+        id: operation.id,
         told: None,
-        operation: operation.clone(),
         results: skip,
+        more: false,
         ended: false,
     };
     Box::pin(stream::unfold(watch, |mut watch| async move {
@@ -59,31 +63,41 @@ pub(super) fn changes(api: &Api, operation: &LongOperation, skip: u64) -> Change
 impl Watch {
     async fn next(&mut self) -> Result<Option<WatchOperationResponse>, Status> {
         while !self.ended {
+            self.pause().await?;
             // First the operation, then its results: once it has ended, none comes behind those that are read now.
-            let id = self.operation.id;
-            let operation = self.store.operation(id).await.told()?;
-            let operation = operation.ok_or_else(|| not_found("name", "operation", &id.to_string()))?;
-            let results = self.store.operation_results(id, self.results, PORTION).await.told()?;
-            let changed = self.told.as_ref() != Some(&operation);
-            let more = results.len() == PORTION as usize;
+            let operation = self.read().await?;
+            let results = self.store.operation_results(self.id, self.results, PORTION).await.told()?;
+            self.more = results.len() == PORTION as usize;
             self.results += results.len() as u64;
-            self.ended = !more && matches!(operation.state, LongState::Done | LongState::Canceled);
+            self.ended = !self.more && matches!(operation.state, LongState::Done | LongState::Canceled);
+            // What is counted of it is not older than the results beside it.
+            let operation = if results.is_empty() { operation } else { self.read().await? };
+            let changed = self.told.as_ref() != Some(&operation);
             if changed || !results.is_empty() {
                 let results = results.iter().map(|item| result(&operation, item)).collect();
                 let told = WatchOperationResponse { operation: Some(message(&operation)), results };
                 self.told = Some(operation);
                 return Ok(Some(told));
             }
-            if self.ended {
-                break;
-            }
-            tokio::select! {
-                biased;
-                () = self.shutdown.wished() => return Err(draining()),
-                () = tokio::time::sleep(INTERVAL) => {}
-            }
         }
         Ok(None)
+    }
+
+    /// However fast it goes on, the store is not asked more often than that; the end of the process ends the wait.
+    async fn pause(&self) -> Result<(), Status> {
+        if self.told.is_none() || self.more {
+            return Ok(());
+        }
+        tokio::select! {
+            biased;
+            () = self.shutdown.wished() => Err(draining()),
+            () = tokio::time::sleep(INTERVAL) => Ok(()),
+        }
+    }
+
+    async fn read(&self) -> Result<LongOperation, Status> {
+        let operation = self.store.operation(self.id).await.told()?;
+        operation.ok_or_else(|| not_found("name", "operation", &self.id.to_string()))
     }
 }
 

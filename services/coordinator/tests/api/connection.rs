@@ -1,0 +1,111 @@
+//! Test Connection against a simulated Exchange.
+
+use std::fmt::Write as _;
+
+use mailyard_exchange_sim::{Options, Simulator};
+use mailyard_wire::admin::{Profile, TestConnectionRequest};
+use tokio_stream::StreamExt as _;
+use tonic::Status;
+
+use crate::house::{House, create, name, profile, told};
+
+struct Exchange {
+    simulator: Simulator,
+    profile: Profile,
+    _folder: tempfile::TempDir,
+}
+
+async fn exchange() -> Exchange {
+    let folder = tempfile::tempdir().unwrap();
+    let simulator = Simulator::start(Options::new(2, 1, folder.path().join("sim"))).await.unwrap();
+    let ready = simulator.ready();
+    let profile = Profile {
+        incoming_url: ready.ews_url.clone(),
+        outgoing_url: ready.ews_url.clone(),
+        user: ready.user.clone(),
+        password: ready.password.clone(),
+        ca_pem: Some(std::fs::read_to_string(&ready.ca_file).unwrap()),
+        ..profile()
+    };
+    Exchange { simulator, profile, _folder: folder }
+}
+
+fn inline(profile: Profile, address: &str) -> TestConnectionRequest {
+    TestConnectionRequest { profile: Some(profile), address: address.to_owned(), ..Default::default() }
+}
+
+/// The steps as lines: step, outcome and reason.
+async fn steps(house: &House, request: TestConnectionRequest) -> Result<String, Status> {
+    let password = request.profile.as_ref().map(|profile| profile.password.clone()).unwrap_or_default();
+    let mut answers = house.profiles().test_connection(request).await?.into_inner();
+    let mut lines = String::new();
+    while let Some(answer) = answers.next().await {
+        let answer = answer?;
+        assert!(password.is_empty() || !format!("{answer:?}").contains(&password));
+        let step = answer.step.unwrap();
+        assert!(step.reason.is_empty() || !step.remedy.is_empty(), "{step:?}");
+        let outcome = step.outcome().as_str_name().trim_start_matches("STEP_OUTCOME_").to_lowercase();
+        let which = step.evidence.split_once(": ").map_or("", |(which, _)| which);
+        let which =
+            if matches!(which, "incoming" | "outgoing") { format!("{which} ") } else { String::new() };
+        let _ = writeln!(lines, "{which}{} {outcome} {}", step.step, step.reason);
+    }
+    Ok(lines.lines().map(str::trim_end).collect::<Vec<_>>().join("\n"))
+}
+
+const WELL: &str = "connect success\ntls success\nauthenticate success\ninbox success";
+
+#[tokio::test]
+async fn a_connection_is_tested_step_by_step_before_anything_is_stored() {
+    let house = House::new().await;
+    let Exchange { simulator, profile, .. } = &exchange().await;
+    let address = simulator.addresses()[0].clone();
+    let unnamed = Profile { display_name: String::new(), ..profile.clone() };
+    assert_eq!(steps(&house, inline(unnamed, &address)).await.unwrap(), WELL);
+
+    let mut table = String::new();
+    let wrong_password = Profile { password: "wrong".into(), ..profile.clone() };
+    let untrusted = Profile { ca_pem: None, ..profile.clone() };
+    let nobody = Profile { outgoing_url: "https://127.0.0.1:9/EWS/Exchange.asmx".into(), ..profile.clone() };
+    for (what, profile, address) in [
+        ("a wrong password", wrong_password, address.as_str()),
+        ("an authority that is not known", untrusted, &address),
+        ("a mailbox that is none", profile.clone(), "nobody@contoso.example"),
+        ("no mailbox", profile.clone(), ""),
+        ("another server for sending", nobody, &address),
+    ] {
+        let told = steps(&house, inline(profile, address)).await.unwrap();
+        let _ = writeln!(table, "{what}:\n{told}\n");
+    }
+    insta::assert_snapshot!(table);
+    assert_eq!((house.store.profiles(None).await.unwrap().len(), house.nudges()), (0, 0));
+}
+
+#[tokio::test]
+async fn a_stored_profile_is_tested_with_its_stored_password() {
+    let house = House::new().await;
+    let Exchange { simulator, profile, .. } = &exchange().await;
+    house.profiles().create_profile(create(profile.clone())).await.unwrap();
+    let request = TestConnectionRequest {
+        name: name("emailServerProfiles", "Main"),
+        address: simulator.addresses()[0].clone(),
+        ..Default::default()
+    };
+    assert_eq!(steps(&house, request.clone()).await.unwrap(), WELL);
+
+    let mut table = String::new();
+    let both = TestConnectionRequest { profile: Some(profile.clone()), ..request.clone() };
+    let unknown = TestConnectionRequest { name: name("emailServerProfiles", "None"), ..request };
+    let no_password = Profile { password: String::new(), ..profile.clone() };
+    for (what, request) in [
+        ("neither", TestConnectionRequest::default()),
+        ("both", both),
+        ("an unknown profile", unknown),
+        ("no password", inline(no_password, "")),
+        ("no address", inline(profile.clone(), "nobody")),
+    ] {
+        let refused = told(house.profiles().test_connection(request).await.map(|answer| answer.map(|_| ())));
+        let _ = writeln!(table, "{what}: {refused}");
+    }
+    insta::assert_snapshot!(table);
+}
