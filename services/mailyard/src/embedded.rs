@@ -53,6 +53,9 @@ pub async fn start(
     })
     .await
     .map_err(|error| Error::Begun(error.to_string()))?;
+    // A worker that comes before anybody leads is only told to come again.
+    let mut led = coordinator.leading.changes();
+    let _ended = led.wait_for(Option::is_some).await;
     worker::spawn(worker::Parts {
         store: store.clone(),
         settings,

@@ -123,9 +123,6 @@ pub async fn start(
         }
     });
     watch_leader(&embedded, &readiness, shutdown);
-    let mut led = embedded.coordinator.leading.changes();
-    // Whoever reads the ready line may call at once.
-    let _gone = led.wait_for(Option::is_some).await;
     let endpoint = data.publish(vec![format!("https://{address}")])?;
     tracing::info!(%address, "the server is ready");
     Ok(Running { endpoint, embedded, ops, data })

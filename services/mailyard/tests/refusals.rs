@@ -101,7 +101,7 @@ async fn a_client_is_told_what_is_wrong() -> Outcome {
     let secret = text(&secret);
     let profile =
         ["--data", &at, "profile", "create", "P", "--user", "svc@x.test", "--password-file", secret];
-    refused(&profile, 9, &["PROFILE_LOCATION_MISSING"]).await?;
+    refused(&profile, 1, &["PROFILE_LOCATION_MISSING"]).await?;
     let with_url = [&profile[..], &["--url", "https://127.0.0.1:9/EWS/Exchange.asmx"]].concat();
     let created = run(&with_url).await?;
     assert!(created.status.success(), "{}", String::from_utf8_lossy(&created.stderr));

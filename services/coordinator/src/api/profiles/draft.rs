@@ -167,6 +167,8 @@ impl<'a> Draft<'a> {
             "outgoing_url" => {
                 profile.outgoing_url = Some(url("profile.outgoing_url", &message.outgoing_url, plain, input));
             }
+            // The only one there is, unless another one is named.
+            "authentication" if message.authentication == 0 => {}
             "authentication" => match scheme(message.authentication) {
                 Some(scheme) => scheme.clone_into(&mut profile.auth),
                 None => input.refuse(
