@@ -59,7 +59,10 @@ async fn every_command_of_the_tutorial_works() -> std::io::Result<()> {
     let (out, errors) = (String::from_utf8_lossy(&run.stdout), String::from_utf8_lossy(&run.stderr));
     let log = std::fs::read_to_string(folder.path().join("serve.log")).unwrap_or_default();
     assert!(run.status.success(), "{script}\n{out}\n{errors}\n{log}");
-    assert!(!log.contains('@') && !log.contains("Hello"), "no address and no subject stands in the log: {log}");
+    assert!(
+        !log.contains('@') && !log.contains("Hello"),
+        "no address and no subject stands in the log: {log}"
+    );
     for expected in ["Hello back", "sent", "MAILBOX_UNAVAILABLE", "retrying"] {
         assert!(out.contains(expected), "{expected}: {out}");
     }
