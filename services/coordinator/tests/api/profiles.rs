@@ -33,7 +33,6 @@ const WRONG: &[Change] = &[
     ("plain HTTP", |it| it.incoming_url = "http://mail.contoso.example/EWS".into()),
     ("no URL but a word", |it| it.outgoing_url = "exchange".into()),
     ("a password in the URL", |it| it.incoming_url = "https://me:secret@mail.contoso.example/".into()),
-    ("no scheme of authentication", |it| it.authentication = 0),
     ("a scheme of the future", |it| it.authentication = 99),
     ("no user", |it| it.user.clear()),
     ("a user that Basic cannot carry", |it| it.user = "a:b".into()),
