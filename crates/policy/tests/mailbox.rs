@@ -193,6 +193,21 @@ const CASES: &[Case] = &[
         ],
     },
     Case {
+        what: "approval withdrawn between two tries ends the test",
+        kept: "sss untested;none off;none off",
+        steps: &[
+            ("0 wanted 2 7 sss,none,none approved 0000000000000000000000000t 0", "settle 1",
+                "test=0000000000000000000000000t sss testing:0:not_run;none off;none off"),
+            ("0 settled 1", "run 2 Test([true, false, false])", "test=0000000000000000000000000t sss testing:0:not_run;none off;none off"),
+            ("0 test_ended 2 fails:MAILBOX_UNAVAILABLE:- - -", "settle 3",
+                "test=0000000000000000000000000t sss testing:1:not_run not_before=+60 reason=MAILBOX_UNAVAILABLE;none off;none off"),
+            ("0 settled 3", "", "test=0000000000000000000000000t sss testing:1:not_run not_before=+60 reason=MAILBOX_UNAVAILABLE;none off;none off"),
+            ("1 wanted 3 7 sss,none,none unapproved 0000000000000000000000000t 0",
+                "settle 4 test 0000000000000000000000000t MAILBOX_NOT_APPROVED - - skipped",
+                "done=0000000000000000000000000t sss untested reason=MAILBOX_NOT_APPROVED;none off;none off"),
+        ],
+    },
+    Case {
         what: "a fault of the server does not use up the tries of a test",
         kept: "sss untested;none off;none off",
         steps: &[

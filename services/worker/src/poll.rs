@@ -51,6 +51,8 @@ pub async fn poll(turn: &mut Turn) -> Result<Done, Trouble> {
     let mut before = Done::default();
     if turn.holding.has_inbound {
         before = drain(turn, &mailbox).await?;
+        // Rows whose moves are not carried out would fill every page of rows for ever.
+        move_failed(turn, &mailbox).await?;
         if before.more {
             return Ok(before);
         }

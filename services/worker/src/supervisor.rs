@@ -62,6 +62,8 @@ pub struct Found {
     outgoing: Vec<MailboxId>,
     changed_profiles: bool,
     lanes: Lanes,
+    /// Claimed, and not to be started yet: nobody else will claim them, so the next round tries again.
+    unstarted: Vec<Claimed>,
     cause: Span,
 }
 
@@ -82,6 +84,7 @@ pub struct State {
     by_actor: HashMap<ractor::ActorId, MailboxId>,
     /// With the round, while one runs.
     lanes: Option<Lanes>,
+    unstarted: Vec<Claimed>,
     round_wanted: Option<Span>,
     /// Nothing begins any more.
     closing: bool,
@@ -134,6 +137,7 @@ impl Actor for Supervisor {
             held: HashMap::new(),
             by_actor: HashMap::new(),
             lanes: Some(HashMap::new()),
+            unstarted: Vec::new(),
             round_wanted: None,
             closing: false,
             draining: Vec::new(),
@@ -210,16 +214,18 @@ impl State {
         let round =
             Round { shared: self.shared.clone(), incarnation: self.incarnation, myself: myself.clone() };
         let myself = myself.clone();
+        let unstarted = std::mem::take(&mut self.unstarted);
         tokio::spawn(async move {
-            let found = round.run(lanes, cause.clone()).instrument(cause).await;
+            let found = round.run(lanes, unstarted, cause.clone()).instrument(cause).await;
             let _stopped = myself.cast(Message::Found(Box::new(found)));
         });
     }
 
     async fn found(&mut self, myself: &ActorRef<Message>, found: Found) {
-        let Found { claimed, wanted, outgoing, changed_profiles, lanes, cause } = found;
+        let Found { claimed, wanted, outgoing, changed_profiles, lanes, unstarted, cause } = found;
         let more = claimed.len() == CLAIMED_AT_ONCE as usize;
         self.lanes = Some(lanes);
+        self.unstarted = unstarted;
         for (claimed, lane) in claimed {
             self.start(myself, claimed, lane).await;
         }
@@ -337,13 +343,14 @@ struct Round {
 }
 
 impl Round {
-    async fn run(&self, lanes: Lanes, cause: Span) -> Found {
+    async fn run(&self, lanes: Lanes, unstarted: Vec<Claimed>, cause: Span) -> Found {
         let mut found = Found {
             claimed: Vec::new(),
             wanted: Vec::new(),
             outgoing: Vec::new(),
             changed_profiles: false,
             lanes,
+            unstarted,
             cause,
         };
         if let Err(error) = self.look(&mut found).await {
@@ -357,15 +364,33 @@ impl Round {
         for open in found.lanes.values() {
             let id = open.lane.current().profile.id;
             if let Some(profile) = store.profile(id).await? {
-                found.changed_profiles |= open.lane.refresh(profile).await?;
+                match open.lane.refresh(profile).await {
+                    Ok(changed) => found.changed_profiles |= changed,
+                    Err(error) => tracing::warn!(profile = %id, %error, "a changed profile cannot be used"),
+                }
             }
         }
         if !self.shared.allows_reads() {
             return Ok(());
         }
-        for claimed in store.claim(self.incarnation, CLAIMED_AT_ONCE).await? {
-            let lane = self.lane_of(&claimed, &mut found.lanes).await?;
-            found.claimed.extend(lane.map(|lane| (claimed, lane)));
+        let mut claims = std::mem::take(&mut found.unstarted);
+        match store.claim(self.incarnation, CLAIMED_AT_ONCE).await {
+            Ok(claimed) => claims.extend(claimed),
+            Err(error) => tracing::warn!(%error, "mailboxes could not be claimed"),
+        }
+        let mut failed = None;
+        for claimed in claims {
+            match self.lane_of(&claimed, &mut found.lanes).await {
+                Ok(lane) => found.claimed.extend(lane.map(|lane| (claimed, lane))),
+                Err(error) => {
+                    failed = Some(error);
+                    found.unstarted.push(claimed);
+                }
+            }
+        }
+        if let Some(error) = failed {
+            let mailboxes = found.unstarted.len();
+            tracing::warn!(mailboxes, %error, "claimed mailboxes cannot be started yet");
         }
         found.wanted = store.unapplied(self.incarnation, CLAIMED_AT_ONCE).await?;
         found.outgoing = store.due_outgoing(self.incarnation, self.shared.now(), CLAIMED_AT_ONCE).await?;
