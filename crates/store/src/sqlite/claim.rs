@@ -63,7 +63,8 @@ impl SqliteStore {
             approved!(),
             " AS may FROM shard s JOIN mailbox m ON m.shard_id = s.shard_id AND m.fence = s.epoch
                JOIN org g ON g.org = m.org
-             WHERE m.wanted_revision <> m.wanted_seen AND m.profile_id IS NOT NULL AND s.owner_inc = ? LIMIT ?"
+             WHERE m.wanted_revision <> m.wanted_seen AND m.profile_id IS NOT NULL AND s.owner_inc = ?
+             ORDER BY random() LIMIT ?"
         ))
         .bind(incarnation.key())
         .bind(i64::from(limit))

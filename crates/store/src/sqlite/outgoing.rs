@@ -110,10 +110,11 @@ impl SqliteStore {
         limit: u32,
     ) -> Result<Vec<MailboxId>> {
         let rows = sqlx::query(
-            "SELECT DISTINCT o.mailbox_id FROM outgoing o
+            // In any order: those that cannot send for a while must not keep the others from being found.
+            "SELECT mailbox_id FROM (SELECT DISTINCT o.mailbox_id FROM outgoing o
                JOIN mailbox m ON m.mailbox_id = o.mailbox_id AND m.outgoing_state IN ('enabled', 'retrying')
                JOIN shard s ON s.shard_id = m.shard_id AND s.epoch = m.fence
-             WHERE o.due IS NOT NULL AND o.due <= ? AND s.owner_inc = ? LIMIT ?",
+             WHERE o.due IS NOT NULL AND o.due <= ? AND s.owner_inc = ?) ORDER BY random() LIMIT ?",
         )
         .bind(now.as_millis())
         .bind(incarnation.key())
