@@ -218,7 +218,7 @@ impl Client {
             reason = tracing::field::Empty,
         );
         async {
-            let permit = self.inner.gate.enter().await;
+            let permit = self.inner.gate.enter().await?;
             let begun = Instant::now();
             let reply = self.once::<O>(mailbox, operation, sink).await;
             let outcome = match &reply {

@@ -8,11 +8,15 @@ use std::{
 use mailyard_policy::{
     Nature, Reason, Timestamp,
     id::ProfileId,
+    outbox::Execution,
     throttle::{Admission, Event, Rules, State},
 };
 use tokio::sync::oneshot;
 
 use crate::Failure;
+
+/// Nobody waits for a pause that lasts longer: whoever waits keeps others, of other profiles too, from their turn.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(5);
 
 /// The clock that decides on pauses.
 pub type Clock = fn() -> Timestamp;
@@ -60,14 +64,25 @@ impl Gate {
     }
 
     /// Waits for its turn. Who is dropped while waiting leaves its place to the next.
-    pub async fn enter(&self) -> Permit {
+    ///
+    /// # Errors
+    /// The server asked for a long pause: what it said, and what is left of the pause.
+    pub async fn enter(&self) -> Result<Permit, Failure> {
         loop {
             let called = {
                 let mut inner = self.lock();
                 let now = (self.clock)();
+                if let Some(left) = inner.long_pause(now) {
+                    let reason =
+                        inner.state.pause.map_or(Reason::ExchangeServerBusy, |pause| pause.reason);
+                    let detail = "the server asked to be left alone, and that time is not over";
+                    let mut failure = Failure::new(reason, Execution::Not, detail);
+                    failure.back_off = Some(left);
+                    return Err(failure);
+                }
                 if inner.queue.is_empty() && inner.admits(now) == Admission::Now {
                     inner.in_flight += 1;
-                    return Permit { gate: self.clone(), begun: now };
+                    return Ok(Permit { gate: self.clone(), begun: now });
                 }
                 let (sender, receiver) = oneshot::channel();
                 inner.queue.push_back(sender);
@@ -75,7 +90,7 @@ impl Gate {
             };
             self.pump();
             if let Ok(permit) = called.await {
-                return permit;
+                return Ok(permit);
             }
         }
     }
@@ -122,6 +137,11 @@ impl Gate {
                 inner.queue.pop_front()
             }
             Admission::WhenReturned => None,
+            Admission::At(_) if inner.long_pause(now).is_some() => {
+                // They look again, and are told.
+                inner.queue.clear();
+                None
+            }
             Admission::At(until) => {
                 if !std::mem::replace(&mut inner.timer, true) {
                     let gate = self.clone();
@@ -142,6 +162,12 @@ impl Gate {
 }
 
 impl Inner {
+    /// What is left of a pause that nobody waits for.
+    fn long_pause(&self, now: Timestamp) -> Option<std::time::Duration> {
+        let left = self.state.paused_until(&self.rules, now)?.since(now);
+        (left > PATIENCE).then_some(left)
+    }
+
     fn admits(&self, now: Timestamp) -> Admission {
         self.state.admits(&self.rules, self.in_flight, now)
     }
@@ -176,8 +202,6 @@ impl Drop for Permit {
 mod tests {
     use std::time::Duration;
 
-    use mailyard_policy::outbox::Execution;
-
     use super::*;
 
     fn clock() -> Timestamp {
@@ -198,7 +222,7 @@ mod tests {
     async fn never_more_than_the_limit_and_first_come_first_served() {
         let gate = gate(3);
         let order = Arc::new(Mutex::new(Vec::new()));
-        let held: Vec<Permit> = vec![gate.enter().await, gate.enter().await, gate.enter().await];
+        let held = vec![gate.enter().await, gate.enter().await, gate.enter().await];
         let mut waiting = Vec::new();
         for number in 0..6 {
             let (gate, order) = (gate.clone(), order.clone());
@@ -225,21 +249,50 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_pause_holds_everybody_and_ends_by_itself() {
         let gate = gate(10);
-        let permit = gate.enter().await;
-        let mut busy = Failure::new(Reason::ExchangeServerBusy, Execution::Not, "busy");
-        busy.back_off = Some(Duration::from_secs(30));
-        permit.report(Err(&busy));
-        drop(permit);
+        busy(&gate, 4).await;
         let begun = tokio::time::Instant::now();
         let (first, second) = tokio::join!(gate.enter(), gate.enter());
-        assert!((30..=36).contains(&begun.elapsed().as_secs()), "{:?}", begun.elapsed());
-        first.report(Ok(()));
+        assert!((4000..=4800).contains(&begun.elapsed().as_millis()), "{:?}", begun.elapsed());
+        assert!(first.is_ok() && second.is_ok());
         drop((first, second));
-        assert_eq!(
-            (gate.view().in_flight, gate.view().state.limit),
-            (0, 8),
-            "seven, and one more after half a minute"
-        );
+        assert_eq!((gate.view().in_flight, gate.view().state.limit), (0, 7));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn nobody_waits_for_a_long_pause() {
+        let gate = gate(1);
+        let held = gate.enter().await;
+        let waiting = tokio::spawn({
+            let gate = gate.clone();
+            async move { gate.enter().await.err() }
+        });
+        tokio::task::yield_now().await;
+        let begun = tokio::time::Instant::now();
+        let Ok(permit) = held else { panic!("the gate is closed") };
+        report_busy(&permit, 300);
+        drop(permit);
+        let told = waiting.await.ok().flatten();
+        let now = gate.enter().await.err();
+        assert!(begun.elapsed().is_zero());
+        for failure in [told, now] {
+            let (reason, left) = failure.map(|failure| (failure.reason, failure.back_off)).unzip();
+            assert_eq!(reason, Some(Reason::ExchangeServerBusy));
+            assert!((300..=360).contains(&left.flatten().unwrap_or_default().as_secs()));
+        }
+        assert_eq!((gate.view().in_flight, gate.view().queued), (0, 0));
+    }
+
+    async fn busy(gate: &Gate, seconds: u64) {
+        match gate.enter().await {
+            Ok(permit) => report_busy(&permit, seconds),
+            Err(failure) => panic!("{failure}"),
+        }
+    }
+
+    fn report_busy(permit: &Permit, seconds: u64) {
+        let mut busy = Failure::new(Reason::ExchangeServerBusy, Execution::Not, "busy");
+        busy.back_off = Some(Duration::from_secs(seconds));
+        permit.report(Err(&busy));
     }
 
     #[tokio::test(start_paused = true)]
@@ -248,13 +301,14 @@ mod tests {
         let held = gate.enter().await;
         let waiting = tokio::spawn({
             let gate = gate.clone();
-            async move { gate.enter().await.begun }
+            async move { gate.enter().await.is_ok() }
         });
         tokio::task::yield_now().await;
         gate.set_max_connections(2);
         // The limit itself grows with success only.
-        held.report(Ok(()));
-        drop(held);
-        assert!(waiting.await.is_ok());
+        if let Ok(permit) = held {
+            permit.report(Ok(()));
+        }
+        assert!(waiting.await.unwrap_or_default());
     }
 }
