@@ -213,6 +213,8 @@ async fn each_fault_has_its_reason() -> Outcome {
         (r#"{"kind":"cut_connection"}"#, Reason::ProfileConnectionLost),
     ];
     for (json, reason) in cases {
+        // With a gate of its own: at one that was told to wait, nothing is asked for a while.
+        let stage = self::stage(1).await?;
         stage.simulator.fault(rule(json)?)?;
         let reply = stage.client.call(me, &get).await.and_then(mailyard_exchange::Reply::one);
         assert_eq!(reply.err().map(|failure| failure.reason), Some(reason), "{json}");
