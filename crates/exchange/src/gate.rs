@@ -73,8 +73,7 @@ impl Gate {
                 let mut inner = self.lock();
                 let now = (self.clock)();
                 if let Some(left) = inner.long_pause(now) {
-                    let reason =
-                        inner.state.pause.map_or(Reason::ExchangeServerBusy, |pause| pause.reason);
+                    let reason = inner.state.pause.map_or(Reason::ExchangeServerBusy, |pause| pause.reason);
                     let detail = "the server asked to be left alone, and that time is not over";
                     let mut failure = Failure::new(reason, Execution::Not, detail);
                     failure.back_off = Some(left);
