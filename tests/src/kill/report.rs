@@ -157,7 +157,7 @@ impl fmt::Display for Report {
                 out,
                 "  {window}: hit by {random} of {} random kills, {aimed} of {} aimed ones",
                 self.random_kills,
-                self.aimed_kills / Window::ALL.len().max(1)
+                self.aimed.kills(window)
             )?;
         }
         writeln!(

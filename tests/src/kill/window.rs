@@ -80,18 +80,25 @@ async fn struck(control: &Control) -> Outcome<u64> {
     Ok(control.get("/stats").await?["faults"]["slow_body"].as_u64().unwrap_or_default())
 }
 
-/// How often each window was hit.
+/// How often each window was hit, and how often it was aimed at.
 #[derive(Clone, Debug, Default)]
-pub struct Hits(std::collections::BTreeMap<Window, usize>);
+pub struct Hits(std::collections::BTreeMap<Window, (usize, usize)>);
 
 impl Hits {
     pub(super) fn note(&mut self, window: Window, hit: bool) {
-        *self.0.entry(window).or_default() += usize::from(hit);
+        let (hits, kills) = self.0.entry(window).or_default();
+        *hits += usize::from(hit);
+        *kills += 1;
     }
 
     /// How often this one was hit.
     pub fn of(&self, window: Window) -> usize {
-        self.0.get(&window).copied().unwrap_or_default()
+        self.0.get(&window).map_or(0, |(hits, _)| *hits)
+    }
+
+    /// How many kills were noted for this one.
+    pub fn kills(&self, window: Window) -> usize {
+        self.0.get(&window).map_or(0, |(_, kills)| *kills)
     }
 }
 
