@@ -185,9 +185,14 @@ async fn a_test_of_many_halts_at_the_breaker_and_goes_on_by_itself() -> Outcome 
     stage.store.start_test(&stage.org, again, &one, "two", clock::now()).await?;
     stage.leader.nudge();
     stage
-        .until("a test that is asked for meanwhile is paused", || async {
-            let operation = stage.store.operation(again).await?.ok_or("no operation")?;
-            Ok(operation.state == LongState::Paused && operation.reason == Some(Reason::ProfileTestHalted))
+        .until("both are paused, and an alert says so", || async {
+            let paused = async |id| {
+                let operation = stage.store.operation(id).await?.ok_or("no operation")?;
+                let reason = operation.reason == Some(Reason::ProfileTestHalted);
+                Outcome::Ok(operation.state == LongState::Paused && reason)
+            };
+            let told = open(&stage, Reason::ProfileTestHalted).await?.len() == 1;
+            Ok(paused(id).await? && paused(again).await? && told)
         })
         .await?;
     stage.simulator.clear_faults();
@@ -203,7 +208,8 @@ async fn a_test_of_many_halts_at_the_breaker_and_goes_on_by_itself() -> Outcome 
             });
             Ok(ended(id).await? && ended(again).await? && enabled)
         })
-        .await
+        .await?;
+    stage.until("no alert is open", || async { Ok(stage.store.open_alerts().await?.is_empty()) }).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

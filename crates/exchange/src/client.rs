@@ -297,6 +297,12 @@ impl Client {
     }
 }
 
+/// True if an answer that cannot be read was meant as one: a page for people has no envelope.
+fn is_soap(document: &[u8]) -> bool {
+    let beginning = document.get(..1024).unwrap_or(document);
+    memchr::memmem::find(beginning, b"Envelope").is_some()
+}
+
 fn throttled_part<P>(reply: &Reply<P>) -> Option<&Failure> {
     let throttled = |failure: &&Failure| failure.reason.nature() == mailyard_policy::Nature::Throttled;
     reply.parts.iter().filter_map(|part| part.as_ref().err()).find(throttled)
@@ -384,6 +390,7 @@ impl<'a, S: ContentSink> Taken<'a, S> {
             .map_err(Failure::of_malformed);
         let answer = match (answer, head.status) {
             (Ok(answer), _) => answer,
+            (Err(_), 200) if !is_soap(&document) => return Err(Failure::of_page()),
             (Err(failure), 200) => return Err(failure),
             // A page for people, although it says that it is XML.
             (Err(_), status) => return Err(Failure::of_status(status, None, head.retry_after)),

@@ -103,6 +103,12 @@ impl Failure {
         Self::new(reason, Execution::Maybe, malformed.to_string())
     }
 
+    /// An answer with HTTP status 200 that is no SOAP, such as a page of maintenance: one fact about the server.
+    pub fn of_page() -> Self {
+        let detail = "the server answered with something that is no SOAP, such as a page for people";
+        Self::new(Reason::ProfileUrlWrong, Execution::Maybe, detail)
+    }
+
     /// An HTTP status other than 200 whose body is no SOAP.
     pub fn of_status(status: u16, location: Option<&str>, retry_after: Option<Duration>) -> Self {
         let (reason, execution) = match (status, location) {

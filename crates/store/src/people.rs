@@ -365,6 +365,9 @@ pub trait People: Send + Sync {
         held: &[ProfileId],
     ) -> Result<u64>;
 
+    /// Mailboxes of the operation whose tests have not ended, by profile.
+    async fn unended_tests(&self, id: OperationId) -> Result<Vec<(ProfileId, u64)>>;
+
     /// Sets the state of a long-running operation. Written by the leader. Canceling takes back the tests that their
     /// holders have not ended.
     async fn set_operation_state(

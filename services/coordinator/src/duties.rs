@@ -1,12 +1,16 @@
 //! What a leader does beside placement and alerts: it hands out tests, gives events their positions, sends mails to
 //! owners, and forgets what is old.
 
-use std::{collections::HashSet, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 use mailyard_policy::{
     Reason, Timestamp,
     alert::{Fact, Regarding, What},
-    id::ProfileId,
+    id::{Org, ProfileId},
 };
 use mailyard_store::{
     Result, Store,
@@ -34,6 +38,9 @@ const MAIL_ATTEMPTS: u32 = 10;
 /// Resolved alerts and booked facts are kept so long.
 const REMEMBERED: Duration = Duration::from_hours(24 * 90);
 
+/// Profiles that keep tests waiting, and where they belong.
+type Halted = BTreeMap<ProfileId, Org>;
+
 /// What the duties need.
 #[derive(Clone)]
 pub struct Duties {
@@ -55,10 +62,12 @@ impl Duties {
     /// Hands out tests and publishes events, for as long as the process lives.
     pub async fn run(self) {
         let mut nudged = self.nudged.subscribe();
+        // What was told is read anew whenever it is not certain.
+        let mut halted = None;
         loop {
             if let Some(lead) = self.leading.now() {
                 let done = async {
-                    self.advance_operations(&lead).await?;
+                    self.advance_operations(&lead, &mut halted).await?;
                     while self.store.publish(&lead, PUBLISHED).await? == u64::from(PUBLISHED) {}
                     Ok(())
                 };
@@ -115,20 +124,53 @@ impl Duties {
         Ok(())
     }
 
-    async fn advance_operations(&self, lead: &Leadership) -> Result<()> {
+    /// Hands out tests, and says which profiles keep some of them waiting.
+    async fn advance_operations(&self, lead: &Leadership, halted: &mut Option<Halted>) -> Result<()> {
         let live = self.store.operations(true, OPERATIONS).await?;
-        if live.is_empty() {
+        if live.is_empty() && halted.as_ref().is_some_and(Halted::is_empty) {
             return Ok(());
         }
         let held = self.held_profiles().await?;
+        let mut now = Halted::new();
         for operation in live {
-            self.advance(lead, &operation, &held).await?;
+            let waits = self.advance(lead, &operation, &held).await?;
+            now.extend(waits.into_iter().map(|profile| (profile, operation.org.clone())));
+        }
+        let before = match halted.take() {
+            Some(before) => before,
+            None => self.told_halted().await?,
+        };
+        self.tell_halted(lead, &before, &now, What::TestHalted).await?;
+        self.tell_halted(lead, &now, &before, What::TestResumed).await?;
+        *halted = Some(now);
+        Ok(())
+    }
+
+    /// Profiles of which an alert says that a test waits for them.
+    async fn told_halted(&self) -> Result<Halted> {
+        let open = self.store.open_alerts().await?.into_iter();
+        let halted = open.filter(|alert| alert.reason == Reason::ProfileTestHalted);
+        Ok(halted.filter_map(|alert| Some((alert.profile?, alert.org))).collect())
+    }
+
+    /// Tells of what is in `after` and not in `before`.
+    async fn tell_halted(
+        &self,
+        lead: &Leadership,
+        before: &Halted,
+        after: &Halted,
+        what: What,
+    ) -> Result<()> {
+        let at = (self.now)();
+        for (profile, org) in after.iter().filter(|(profile, _)| !before.contains_key(profile)) {
+            let fact = Fact { regarding: Regarding::Profile(*profile), what, at };
+            self.store.raise(lead, org, &[fact]).await?;
         }
         Ok(())
     }
 
     /// Profiles whose server is left alone.
-    async fn held_profiles(&self) -> Result<Vec<ProfileId>> {
+    async fn held_profiles(&self) -> Result<HashSet<ProfileId>> {
         let mut held = HashSet::new();
         for profile in self.store.profiles(None).await? {
             for number in 0..profile.lanes {
@@ -138,54 +180,46 @@ impl Duties {
                 }
             }
         }
-        Ok(held.into_iter().collect())
+        Ok(held)
     }
 
-    /// Hands out more mailboxes of an operation, halts it, lets it go on, or ends it.
-    async fn advance(&self, lead: &Leadership, operation: &LongOperation, held: &[ProfileId]) -> Result<()> {
+    /// Hands out more mailboxes of an operation, halts it, lets it go on, or ends it. The profiles that it waits for.
+    async fn advance(
+        &self,
+        lead: &Leadership,
+        operation: &LongOperation,
+        held: &HashSet<ProfileId>,
+    ) -> Result<Vec<ProfileId>> {
         let LongOperation { id, running, succeeded, failed, skipped, total, .. } = *operation;
         let now = (self.now)();
         let ended = succeeded + failed + skipped;
         if ended == total {
-            return self.store.set_operation_state(lead, id, LongState::Done, None, now).await;
+            self.store.set_operation_state(lead, id, LongState::Done, None, now).await?;
+            return Ok(Vec::new());
         }
         let room = u32::try_from(TESTED_AT_ONCE.saturating_sub(running)).unwrap_or_default();
-        let mut handed = self.store.advance_test(lead, id, room, held).await?;
-        let waits = handed < u64::from(room) && running + handed + ended < total;
-        if waits && running + handed == 0 {
+        let left_alone: Vec<ProfileId> = held.iter().copied().collect();
+        let mut handed = self.store.advance_test(lead, id, room, &left_alone).await?;
+        if running + handed == 0 && room > 0 {
             // Everything that is left waits for its server: one goes ahead and is its canary.
             handed += self.store.advance_test(lead, id, 1, &[]).await?;
         }
-        self.say_whether_halted(lead, operation, waits, held).await?;
         if handed > 0 {
             self.leader.nudge();
         }
-        Ok(())
+        let waits = if held.is_empty() { Vec::new() } else { self.waits(operation, held).await? };
+        let state = if waits.is_empty() { LongState::Running } else { LongState::Paused };
+        if state != operation.state {
+            let reason = (state == LongState::Paused).then_some(Reason::ProfileTestHalted);
+            self.store.set_operation_state(lead, id, state, reason, now).await?;
+        }
+        Ok(waits)
     }
 
-    async fn say_whether_halted(
-        &self,
-        lead: &Leadership,
-        operation: &LongOperation,
-        waits: bool,
-        held: &[ProfileId],
-    ) -> Result<()> {
-        let now = (self.now)();
-        let held_back = waits && !held.is_empty();
-        let (state, what, profiles) = match (operation.state, held_back) {
-            (LongState::Running, true) => (LongState::Paused, What::TestHalted, held.to_vec()),
-            (LongState::Paused, false) => {
-                let all = self.store.profiles(Some(&operation.org)).await?;
-                (LongState::Running, What::TestResumed, all.into_iter().map(|profile| profile.id).collect())
-            }
-            _ => return Ok(()),
-        };
-        let reason = (state == LongState::Paused).then_some(Reason::ProfileTestHalted);
-        self.store.set_operation_state(lead, operation.id, state, reason, now).await?;
-        let facts: Vec<Fact> = profiles
-            .into_iter()
-            .map(|profile| Fact { regarding: Regarding::Profile(profile), what, at: now })
-            .collect();
-        self.store.raise(lead, &operation.org, &facts).await
+    /// The profiles that keep an operation from going on; none, if some of its mailboxes can be tested.
+    async fn waits(&self, operation: &LongOperation, held: &HashSet<ProfileId>) -> Result<Vec<ProfileId>> {
+        let unended = self.store.unended_tests(operation.id).await?;
+        let all = unended.iter().all(|(profile, _)| held.contains(profile));
+        Ok(if all { unended.into_iter().map(|(profile, _)| profile).collect() } else { Vec::new() })
     }
 }

@@ -190,6 +190,10 @@ impl People for SqliteStore {
         self.hand_out_tests(lead, id, limit, held).await
     }
 
+    async fn unended_tests(&self, id: OperationId) -> Result<Vec<(ProfileId, u64)>> {
+        self.unended_by_profile(id).await
+    }
+
     async fn set_operation_state(
         &self,
         lead: &Leadership,

@@ -60,6 +60,19 @@ impl SqliteStore {
         operation.ok_or_else(|| Error::Corrupt("an operation is gone that was just written".to_owned()))
     }
 
+    pub(super) async fn unended_by_profile(&self, id: OperationId) -> Result<Vec<(ProfileId, u64)>> {
+        let rows = sqlx::query(
+            "SELECT m.profile_id, count(*) AS n FROM test_item i JOIN mailbox m USING (mailbox_id)
+             WHERE i.operation_id = ? AND i.state <> 'ended' AND m.profile_id IS NOT NULL
+             GROUP BY m.profile_id ORDER BY m.profile_id",
+        )
+        .bind(id.key())
+        .fetch_all(&self.readers)
+        .await?;
+        let count = |row: &SqliteRow| Ok((ProfileId::from_bytes(row.bytes("profile_id")?), row.number("n")?));
+        rows.iter().map(count).collect()
+    }
+
     pub(super) async fn find_operation(&self, id: OperationId) -> Result<Option<LongOperation>> {
         let row = sqlx::query("SELECT * FROM long_operation WHERE operation_id = ?")
             .bind(id.key())
