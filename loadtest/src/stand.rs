@@ -1,7 +1,9 @@
 //! What figures are taken from: a simulated Exchange, and a server on a data directory, each a process on its core.
 
 use std::{
-    path::{Path, PathBuf},
+    fs::Permissions,
+    os::unix::fs::PermissionsExt as _,
+    path::PathBuf,
     process::{Command, Stdio},
     time::{Duration, Instant},
 };
@@ -195,6 +197,7 @@ impl<'a> Data<'a> {
     pub fn enable(&self, sim: &Sim, addresses: &[String], idle_max: &str) -> Outcome {
         let password = self.stand.path("password");
         std::fs::write(&password, &sim.ready.password)?;
+        std::fs::set_permissions(&password, Permissions::from_mode(0o600))?;
         let (password, ca) = (password.to_string_lossy(), sim.ready.ca_file.to_string_lossy());
         if self.call(&["profile", "get", "Load"]).is_err() {
             #[rustfmt::skip]
@@ -226,10 +229,5 @@ impl<'a> Data<'a> {
 
     fn log(&self) -> PathBuf {
         self.folder.with_extension("log")
-    }
-
-    /// The folder.
-    pub fn folder(&self) -> &Path {
-        &self.folder
     }
 }
