@@ -75,6 +75,10 @@ pub struct Options {
     pub behaviour: Behaviour,
     /// Where `ca.pem` and `addresses.txt` are written.
     pub folder: PathBuf,
+    /// Answers are compressed for clients that ask for it.
+    pub gzip: bool,
+    /// Sync states are at least as large as those of a folder with so many items.
+    pub state_items: u32,
     /// A clock that begins here and goes on by a second with each item, for answers that repeat; `None`: the real one.
     pub fixed_clock: Option<i64>,
 }
@@ -96,6 +100,8 @@ impl Options {
             version: (15, 2, 1748),
             behaviour: Behaviour::default(),
             folder: folder.into(),
+            gzip: true,
+            state_items: 0,
             fixed_clock: None,
         }
     }

@@ -301,12 +301,12 @@ fn finish(world: &World, asked: &HeaderMap, response: Response) -> http::Respons
     if let Some(id) = asked.get("client-request-id") {
         builder = builder.header("client-request-id", id);
     }
-    let gzip = asked
+    let asks = asked
         .get(header::ACCEPT_ENCODING)
         .and_then(|value| value.to_str().ok())
         .is_some_and(|value| value.split(',').any(|coding| coding.trim().starts_with("gzip")));
     let mut body = response.body.into_bytes();
-    if gzip && body.len() > 1024 {
+    if asks && world.options.gzip && body.len() > 1024 {
         let mut packer = GzEncoder::new(Vec::with_capacity(body.len() / 2), Compression::fast());
         if let Ok(packed) = packer.write_all(&body).and_then(|()| packer.finish()) {
             body = packed;

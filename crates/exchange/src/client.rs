@@ -1,6 +1,7 @@
 //! The client of one server: calls, each through the gate, over kept connections, as one mailbox.
 
 use std::{
+    collections::VecDeque,
     sync::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
@@ -82,7 +83,8 @@ struct Inner {
     gate: Gate,
     /// What stands in front of every request up to the mailbox's own headers.
     head: String,
-    idle: Mutex<Vec<Connection>>,
+    /// Kept connections, the one used last at the end.
+    idle: Mutex<VecDeque<Connection>>,
     /// Tells its requests from those of all others in the server's logs.
     mark: u64,
     requests: AtomicU64,
@@ -349,13 +351,15 @@ impl Inner {
 
     /// The one used last: those that are not needed any more grow old together.
     fn take_idle(&self) -> Option<Connection> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop()
+        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop_back()
     }
 
     fn put_back(&self, connection: Connection) {
         let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        idle.retain(|kept| kept.used.elapsed() < LONGEST_IDLE);
-        idle.push(connection);
+        while idle.front().is_some_and(|kept| kept.used.elapsed() >= LONGEST_IDLE) {
+            idle.pop_front();
+        }
+        idle.push_back(connection);
     }
 }
 

@@ -16,7 +16,9 @@ use crate::{
     http1::{self, Body, Head, PushError},
 };
 
-/// Bytes read at once. A request and a small answer fit.
+/// Bytes read at first: the answer to a poll that finds nothing fits.
+const FIRST_READ: usize = 4 << 10;
+/// Bytes read at once from then on: a TLS record fits.
 const READ: usize = 16 << 10;
 
 /// Packed bytes taken at once. Unpacked they may be a thousand times as many.
@@ -117,28 +119,27 @@ impl Connection {
     ) -> Result<(Head, bool), Broken> {
         let kept = self.served > 0;
         self.served += 1;
-        let sent = timeout_at(deadlines.head, self.send(request)).await;
-        match sent {
-            Ok(Ok(())) => {}
-            Ok(Err(_)) => return Err(lost(kept, Execution::Maybe)),
-            Err(_) => return Err(late()),
-        }
-        let (head, length) = loop {
-            let read = timeout_at(deadlines.head, self.read()).await;
-            match read {
-                Ok(Ok(0)) | Ok(Err(_)) => return Err(lost(kept && self.filled == 0, Execution::Maybe)),
-                Ok(Ok(_)) => {}
-                Err(_) => return Err(late()),
-            }
-            match http1::read_head(self.buffer.get(..self.filled).unwrap_or_default(), now) {
-                Ok(Some(found)) => break found,
-                Ok(None) => {}
-                Err(http1::NotHttp) => return Err(not_http()),
-            }
-        };
+        let answered = timeout_at(deadlines.head, self.ask(request, kept, now)).await;
+        let (head, length) = answered.unwrap_or_else(|_| Err(late()))?;
         let keep = self.take_body(&head, length, deadlines, taker).await?;
         self.used = Instant::now();
         Ok((head, keep))
+    }
+
+    /// Sends a request, and reads until the head of its answer is complete. Returns the head and its length.
+    async fn ask(&mut self, request: &[u8], kept: bool, now: Timestamp) -> Result<(Head, usize), Broken> {
+        self.send(request).await.map_err(|_| lost(kept, Execution::Maybe))?;
+        loop {
+            match self.read().await {
+                Ok(0) | Err(_) => return Err(lost(kept && self.filled == 0, Execution::Maybe)),
+                Ok(_) => {}
+            }
+            match http1::read_head(self.buffer.get(..self.filled).unwrap_or_default(), now) {
+                Ok(Some(found)) => return Ok(found),
+                Ok(None) => {}
+                Err(http1::NotHttp) => return Err(not_http()),
+            }
+        }
     }
 
     async fn take_body(
@@ -204,8 +205,9 @@ impl Connection {
         async fn some(stream: &mut (impl AsyncRead + Unpin), room: &mut [u8]) -> io::Result<usize> {
             stream.read(room).await
         }
-        if self.buffer.len() < self.filled + READ {
-            self.buffer.resize(self.filled + READ, 0);
+        let room = if self.buffer.is_empty() { FIRST_READ } else { READ };
+        if self.buffer.len() < self.filled + room {
+            self.buffer.resize(self.filled + room, 0);
         }
         let room = self.buffer.get_mut(self.filled..).unwrap_or_default();
         let count = match &mut self.stream {

@@ -1,12 +1,26 @@
 //! HTTP/1.1 as far as an EWS client needs it, without IO: heads, and bodies that arrive in pieces.
 
-use std::{io::Write as _, time::Duration};
+use std::{io::Write as _, mem::MaybeUninit, time::Duration};
 
 use flate2::write::GzDecoder;
+use httparse::ParserConfig;
 use mailyard_policy::Timestamp;
 
 /// No head of an answer is longer.
 pub(crate) const LONGEST_HEAD: usize = 64 << 10;
+
+/// The headers that are looked at; all others are passed over.
+const HEADERS: [&str; 9] = [
+    "content-length",
+    "transfer-encoding",
+    "content-encoding",
+    "content-type",
+    "connection",
+    "date",
+    "retry-after",
+    "location",
+    "www-authenticate",
+];
 
 /// What the head of an answer says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -44,9 +58,11 @@ pub(crate) fn read_head(bytes: &[u8], now: Timestamp) -> Result<Option<(Head, us
     let mut skipped = 0;
     loop {
         let rest = bytes.get(skipped..).unwrap_or_default();
-        let mut headers = [httparse::EMPTY_HEADER; 96];
-        let mut response = httparse::Response::new(&mut headers);
-        let length = match response.parse(rest) {
+        let mut headers = [const { MaybeUninit::uninit() }; 96];
+        let mut response = httparse::Response::new(&mut []);
+        let parsed =
+            ParserConfig::default().parse_response_with_uninit_headers(&mut response, rest, &mut headers);
+        let length = match parsed {
             Ok(httparse::Status::Complete(length)) => length,
             Ok(httparse::Status::Partial) if bytes.len() <= LONGEST_HEAD => return Ok(None),
             Ok(httparse::Status::Partial) | Err(_) => return Err(NotHttp),
@@ -69,10 +85,11 @@ fn interpret(
     let mut head = Head { status, close: old, ..Head::default() };
     let mut length = None;
     for header in headers {
+        let Some(name) = HEADERS.into_iter().find(|name| header.name.eq_ignore_ascii_case(name)) else { continue };
         let value = String::from_utf8_lossy(header.value);
         let value = value.trim();
         let has = |token: &str| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(token));
-        match header.name.to_ascii_lowercase().as_str() {
+        match name {
             "content-length" => {
                 let stated = value.parse().map_err(|_| NotHttp)?;
                 if length.is_some_and(|before| before != stated) {

@@ -31,6 +31,12 @@ pub struct Sim {
     /// Be laxer than Exchange: SendItem leaves the draft where it is, asks for no change key, and moved ids live on
     #[arg(long)]
     lax: bool,
+    /// Compress no answer
+    #[arg(long)]
+    no_gzip: bool,
+    /// Give sync states at least as large as those of a folder with so many items
+    #[arg(long, value_name = "N", default_value_t = 0)]
+    state_items: u32,
     /// Where ca.pem and addresses.txt are written; a temporary folder of its own otherwise
     #[arg(long, value_name = "DIR")]
     folder: Option<PathBuf>,
@@ -51,6 +57,8 @@ pub async fn run(sim: Sim) -> Result<(), Error> {
     options.control_listen = sim.control_listen;
     options.initial_messages = sim.initial_messages;
     options.domain = sim.domain;
+    options.gzip = !sim.no_gzip;
+    options.state_items = sim.state_items;
     if sim.lax {
         options.behaviour =
             Behaviour { send_consumes_draft: false, send_checks_change_key: false, moved_id_dies: false };

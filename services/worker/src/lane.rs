@@ -246,8 +246,10 @@ impl Lane {
 
     fn breaker_event(&self, event: breaker::Event) {
         let now = self.shared.now();
+        let rules = &self.shared.settings.breaker;
         let mut state = self.state();
-        let effect = state.breaker.step(&self.shared.settings.breaker, event, now);
+        let canary = state.breaker.canary_at(rules, now);
+        let effect = state.breaker.step(rules, event, now);
         let regarding = Regarding::Profile(self.profile);
         let what = match effect {
             Some(breaker::Effect::Opened(reason)) => Some(What::BreakerOpened(reason)),
@@ -259,8 +261,12 @@ impl Lane {
             state.facts.push_back(Fact { regarding, what, at: now });
             state.unsaved = true;
         }
+        // Most events change nothing that the lane's task waits for.
+        let changed = state.unsaved || state.breaker.canary_at(rules, now) != canary;
         drop(state);
-        self.changed.notify_one();
+        if changed {
+            self.changed.notify_one();
+        }
     }
 
     /// Writes what changed and sends canaries, until the lane belongs to somebody else.

@@ -3,7 +3,7 @@
 //! It waits for nothing but the next message: what takes time runs in tasks of its own, whose results name their
 //! attempt.
 
-use std::{collections::VecDeque, sync::Arc};
+use std::{collections::VecDeque, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use mailyard_host::metrics::{Direction, Turn as TurnFigure};
@@ -35,7 +35,7 @@ use crate::{
 /// Cycles that are remembered.
 const CYCLES: usize = 16;
 /// The wait before something that our own side kept from being written is tried again.
-const OWN_WAIT: std::time::Duration = std::time::Duration::from_secs(1);
+const OWN_WAIT: Duration = Duration::from_secs(1);
 
 /// The actor.
 pub struct MailboxActor;
@@ -115,9 +115,9 @@ pub struct State {
     holding: Option<Holding>,
     /// What was held last, to ask the store by.
     last_fence: mailyard_store::holder::Fence,
-    cycles: VecDeque<Cycle>,
+    cycles: VecDeque<Past>,
     /// The cycle that ended last and is worth keeping.
-    unsaved_cycle: Option<Cycle>,
+    unsaved_cycle: Option<Box<Cycle>>,
     counted: bool,
     stopping: bool,
     /// What caused the next task, if that is traced.
@@ -128,19 +128,20 @@ pub struct State {
 
 impl Actor for MailboxActor {
     type Msg = Message;
-    type State = State;
-    type Arguments = Arguments;
+    // Boxed: the tasks around an actor have room for each of them more than once.
+    type State = Box<State>;
+    type Arguments = Box<Arguments>;
 
     async fn pre_start(
         &self,
         myself: ActorRef<Message>,
-        arguments: Arguments,
-    ) -> Result<State, ActorProcessingErr> {
-        let Arguments { shared, lane, claimed } = arguments;
+        arguments: Box<Arguments>,
+    ) -> Result<Box<State>, ActorProcessingErr> {
+        let Arguments { shared, lane, claimed } = *arguments;
         let id = claimed.fence.mailbox;
         let rules = lane.current().rules;
         let machine = machine::Mailbox::claimed(id, claimed.kept, &rules, shared.now());
-        let mut state = State {
+        let mut state = Box::new(State {
             shared,
             lane,
             id,
@@ -159,7 +160,7 @@ impl Actor for MailboxActor {
             stopping: false,
             cause: Span::none(),
             due: None,
-        };
+        });
         let event = Event::Wanted(state.wish());
         state.step(&myself, event);
         Ok(state)
@@ -169,7 +170,7 @@ impl Actor for MailboxActor {
         &self,
         myself: ActorRef<Message>,
         message: Message,
-        state: &mut State,
+        state: &mut Box<State>,
     ) -> Result<(), ActorProcessingErr> {
         match message {
             Message::Tick => state.step(&myself, Event::Tick),
@@ -200,7 +201,11 @@ impl Actor for MailboxActor {
         Ok(())
     }
 
-    async fn post_stop(&self, _: ActorRef<Message>, state: &mut State) -> Result<(), ActorProcessingErr> {
+    async fn post_stop(
+        &self,
+        _: ActorRef<Message>,
+        state: &mut Box<State>,
+    ) -> Result<(), ActorProcessingErr> {
         state.shared.scheduler.set(state.id, None);
         state.count(false);
         Ok(())
@@ -269,17 +274,12 @@ impl State {
             epoch = self.last_fence.epoch.0,
             reason = field::Empty,
         );
-        let myself = myself.clone();
-        tokio::spawn(async move {
-            let fence = task.fence;
-            let running = tokio::spawn(task.run().instrument(span));
-            let ended = running.await.unwrap_or_else(|error| {
-                tracing::error!(mailbox = %fence.mailbox, %error, "a task of a mailbox came to an unforeseen end");
-                Ended { attempt, result: TaskResult::Turn(Outcome::OursFailed), cycle: None, holding: None }
-            });
-            // The mailbox may have been stopped meanwhile: what was written is written.
-            let _stopped = myself.cast(Message::Ended(Box::new(ended)));
-        });
+        let answer = Answer { mailbox: myself.clone(), attempt, given: false };
+        let running = async move {
+            let ended = task.run().await;
+            answer.give(ended);
+        };
+        tokio::spawn(running.instrument(span));
     }
 
     fn ended(&mut self, myself: &ActorRef<Message>, ended: Ended) {
@@ -293,8 +293,8 @@ impl State {
                 self.cycles.pop_front();
             }
             let keep = cycle.items > 0 || cycle.reason.is_some();
-            self.unsaved_cycle = keep.then(|| cycle.clone());
-            self.cycles.push_back(cycle);
+            self.cycles.push_back(Past::of(&cycle));
+            self.unsaved_cycle = keep.then_some(Box::new(cycle));
         }
         match result {
             TaskResult::Fenced => {
@@ -325,7 +325,7 @@ impl State {
             kept: *self.machine.kept(),
             facts: notes.iter().map(|note| Fact::of_mailbox(self.id, *note, now)).collect(),
             test,
-            cycle: self.unsaved_cycle.take(),
+            cycle: self.unsaved_cycle.take().map(|cycle| *cycle),
             forget_cursor,
         };
         let myself = myself.clone();
@@ -355,8 +355,62 @@ impl State {
             kept: *self.machine.kept(),
             next_runs: self.machine.next_runs(),
             work: self.machine.work(),
-            cycles: self.cycles.iter().cloned().collect(),
+            cycles: self.cycles.iter().map(Past::cycle).collect(),
         }
+    }
+}
+
+/// A cycle as it is remembered: there are many of them.
+#[derive(Clone, Copy)]
+struct Past {
+    start: Timestamp,
+    millis: u32,
+    items: u32,
+    operation: Kind,
+    reason: Option<Reason>,
+}
+
+impl Past {
+    fn of(cycle: &Cycle) -> Self {
+        let Cycle { operation, start, duration, items, outcome: _, reason } = *cycle;
+        let millis = u32::try_from(duration.as_millis()).unwrap_or(u32::MAX);
+        Self { start, millis, items, operation, reason }
+    }
+
+    fn cycle(&self) -> Cycle {
+        let Self { start, millis, items, operation, reason } = *self;
+        let duration = Duration::from_millis(millis.into());
+        Cycle { operation, start, duration, items, outcome: word(reason), reason }
+    }
+}
+
+/// What the actor waits for: it gets one, also from a task that panics.
+struct Answer {
+    mailbox: ActorRef<Message>,
+    attempt: Attempt,
+    given: bool,
+}
+
+impl Answer {
+    fn give(mut self, ended: Ended) {
+        self.given = true;
+        // The mailbox may have been stopped meanwhile: what was written is written.
+        let _stopped = self.mailbox.cast(Message::Ended(Box::new(ended)));
+    }
+}
+
+impl Drop for Answer {
+    fn drop(&mut self) {
+        if self.given {
+            return;
+        }
+        // Tasks are also dropped with the process.
+        if std::thread::panicking() {
+            tracing::error!("a task of a mailbox came to an unforeseen end");
+        }
+        let (attempt, result) = (self.attempt, TaskResult::Turn(Outcome::OursFailed));
+        let ended = Ended { attempt, result, cycle: None, holding: None };
+        let _stopped = self.mailbox.cast(Message::Ended(Box::new(ended)));
     }
 }
 
@@ -446,10 +500,11 @@ struct Worked {
 async fn work(turn: &mut Turn, lane: &Lane, work: Work) -> Worked {
     let result = match work {
         Work::Incoming => poll::poll(turn).await,
-        Work::Outgoing { check } => send::send(turn, check).await,
+        // Most turns are polls that find nothing: what is rare must not make their tasks larger.
+        Work::Outgoing { check } => Box::pin(send::send(turn, check)).await,
         Work::Test(kinds) => {
             let probe = lane.probe();
-            return match test::test(turn, kinds, probe.is_some()).await {
+            return match Box::pin(test::test(turn, kinds, probe.is_some())).await {
                 Ok(findings) => tested(lane, findings).await,
                 Err(trouble) => {
                     Worked { answer: trouble.answer(), result: Err(trouble), tested: None, spoiled: false }

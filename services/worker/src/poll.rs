@@ -50,9 +50,9 @@ pub async fn poll(turn: &mut Turn) -> Result<Done, Trouble> {
     let mailbox = turn.incoming()?;
     let mut before = Done::default();
     if turn.holding.has_inbound {
-        before = drain(turn, &mailbox).await?;
+        before = Box::pin(drain(turn, &mailbox)).await?;
         // Rows whose moves are not carried out would fill every page of rows for ever.
-        move_failed(turn, &mailbox).await?;
+        Box::pin(move_failed(turn, &mailbox)).await?;
         if before.more {
             return Ok(before);
         }
@@ -67,15 +67,26 @@ pub async fn poll(turn: &mut Turn) -> Result<Done, Trouble> {
         }
         other => other?,
     };
-    let done = take_page(turn, &mailbox, page.changes, page.cursor.into()).await?;
-    move_failed(turn, &mailbox).await?;
+    let cursor = Bytes::from(page.cursor);
+    // Most polls end here: what is rare must not make their tasks larger.
+    let same = page.changes.is_empty() && turn.holding.cursor.as_ref() == Some(&cursor);
+    let done = if same {
+        Done::default()
+    } else {
+        Box::pin(take_page(turn, &mailbox, page.changes, cursor)).await?
+    };
+    if turn.holding.has_inbound {
+        Box::pin(move_failed(turn, &mailbox)).await?;
+    }
     Ok(Done { items: before.items + done.items, more: done.more || !page.last })
 }
 
 async fn sync(turn: &mut Turn, mailbox: &Mailbox) -> Result<mailyard_exchange::codec::SyncPage, Trouble> {
     let inbox = Folder::WellKnown(WellKnown::Inbox);
-    let cursor = turn.holding.cursor.clone();
-    let answer = mailbox.sync_items(&inbox, cursor.as_deref(), PAGE, Shape::Known).await?;
+    let cursor = turn.holding.cursor.take();
+    let answer = mailbox.sync_items(&inbox, cursor.as_deref(), PAGE, Shape::Known).await;
+    turn.holding.cursor = cursor;
+    let answer = answer?;
     if turn.holding.start.is_none() {
         turn.holding.start = Some(start(turn, answer.date));
     }
@@ -175,9 +186,6 @@ async fn drain(turn: &mut Turn, mailbox: &Mailbox) -> Result<Done, Trouble> {
 
 /// Carries out the moves whose intents are stored.
 async fn move_failed(turn: &mut Turn, mailbox: &Mailbox) -> Result<(), Trouble> {
-    if !turn.holding.has_inbound {
-        return Ok(());
-    }
     for row in turn.shared.store.inbound(turn.mailbox, ROWS).await? {
         if matches!(row.state, InboundState::Moving { .. }) {
             undeliverable::finish(turn, mailbox, row).await?;

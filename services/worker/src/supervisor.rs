@@ -257,7 +257,7 @@ impl State {
             self.by_actor.remove(&before.actor.get_id());
             before.actor.stop(None);
         }
-        let arguments = Arguments { shared: self.shared.clone(), lane: lane.clone(), claimed };
+        let arguments = Box::new(Arguments { shared: self.shared.clone(), lane: lane.clone(), claimed });
         match Actor::spawn_linked(None, MailboxActor, arguments, myself.get_cell()).await {
             Ok((actor, _)) => {
                 self.by_actor.insert(actor.get_id(), mailbox);

@@ -44,7 +44,7 @@ pub(super) fn items(call: &Call<'_>, request: &Element, out: &mut String) -> Res
             // The next page begins before the end of this one.
             page.position = contents.step_back(folder, page.position, 3);
         }
-        let state = state(call.mailbox.number, folder, (page.base, page.position), &mut contents);
+        let state = state(call, folder, (page.base, page.position), &mut contents);
         let shape = Shape::read(request.child("ItemShape"));
         out.push_str(&format!(
             "<m:SyncState>{state}</m:SyncState><m:IncludesLastItemInRange>{}</m:IncludesLastItemInRange><m:Changes>",
@@ -84,7 +84,7 @@ fn known(
 }
 
 /// The state that stands for this much. The last one is kept: most synchronizations find that nothing changed.
-fn state(mailbox: u32, folder: u32, reached: (u64, u64), contents: &mut Contents) -> Arc<str> {
+fn state(call: &Call<'_>, folder: u32, reached: (u64, u64), contents: &mut Contents) -> Arc<str> {
     let place = contents.folder(folder);
     if let Some((known, last)) = &place.last_state
         && *known == reached
@@ -92,8 +92,9 @@ fn state(mailbox: u32, folder: u32, reached: (u64, u64), contents: &mut Contents
         return last.clone();
     }
     let (base, position) = reached;
-    let state = State { mailbox, folder, hierarchy: false, base, position };
-    let packed: Arc<str> = sync_state::pack(state, place.count).into();
+    let state = State { mailbox: call.mailbox.number, folder, hierarchy: false, base, position };
+    let items = place.count.max(call.world.options.state_items);
+    let packed: Arc<str> = sync_state::pack(state, items).into();
     place.last_state = Some((reached, packed.clone()));
     packed
 }

@@ -26,8 +26,8 @@ pub fn admit(bytes: &[u8]) -> Result<Cow<'_, str>, Malformed> {
 fn is_suspicious(bytes: &[u8]) -> bool {
     bytes.iter().fold(false, |found, byte| {
         found
-            || ((*byte < 0x20) && (*byte != b'\t') && (*byte != b'\n') && (*byte != b'\r'))
-            || (*byte == 0xEF)
+            | ((*byte < 0x20) & (*byte != b'\t') & (*byte != b'\n') & (*byte != b'\r'))
+            | (*byte == 0xEF)
     })
 }
 

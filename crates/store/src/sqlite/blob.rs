@@ -18,6 +18,8 @@ use crate::{Error, Result, holder::Body};
 
 /// No chunk is larger.
 const CHUNK: usize = 256 << 10;
+/// Chunks of one statement.
+const CHUNKS_AT_ONCE: usize = 16;
 
 impl SqliteStore {
     pub(super) async fn add_chunk(
@@ -100,18 +102,22 @@ pub(super) async fn store<'a>(
         return Ok(Vec::new());
     }
     let mut stored = stored(tx, org, &bodies).await?;
-    let mut new = Vec::new();
+    let (mut new, mut chunks) = (Vec::new(), Vec::new());
     for (body, hash) in &bodies {
         if stored.insert(*hash) {
             new.push((upload_of(body, hash), *hash, size(body)));
             match body {
-                Body::Whole(bytes) => insert_whole(tx, upload_of(body, hash), bytes).await?,
+                Body::Whole(bytes) => {
+                    let upload = upload_of(body, hash);
+                    chunks.extend(bytes.chunks(CHUNK).enumerate().map(|(n, chunk)| (upload, n, chunk)));
+                }
                 Body::Uploaded { upload, size, .. } => adopt(tx, *upload, *size).await?,
             }
         } else if let Body::Uploaded { upload, .. } = body {
             drop_upload(tx, *upload).await?;
         }
     }
+    insert_chunks(tx, &chunks).await?;
     insert_blobs(tx, org, &new).await?;
     count_references(tx, org, &bodies, &new).await?;
     Ok(bodies.into_iter().map(|(_, hash)| hash).collect())
@@ -160,14 +166,14 @@ async fn stored(tx: &mut Tx, org: &Org, bodies: &[(&Body, [u8; 32])]) -> Result<
     rows.iter().map(|row| row.bytes("hash")).collect()
 }
 
-async fn insert_whole(tx: &mut Tx, upload: UploadId, bytes: &Bytes) -> Result<()> {
-    for (n, chunk) in bytes.chunks(CHUNK).enumerate() {
-        sqlx::query("INSERT OR REPLACE INTO blob_chunk(upload_id, n, bytes) VALUES (?,?,?)")
-            .bind(upload.key())
-            .bind(n as i64)
-            .bind(chunk)
-            .execute(&mut **tx)
-            .await?;
+/// Bodies that came whole, several with each statement.
+async fn insert_chunks(tx: &mut Tx, chunks: &[(UploadId, usize, &[u8])]) -> Result<()> {
+    for some in chunks.chunks(CHUNKS_AT_ONCE) {
+        let mut query = QueryBuilder::<Sqlite>::new("INSERT OR REPLACE INTO blob_chunk(upload_id, n, bytes) ");
+        query.push_values(some, |mut values, (upload, n, chunk)| {
+            values.push_bind(upload.key()).push_bind(*n as i64).push_bind(chunk.to_vec());
+        });
+        query.build().execute(&mut **tx).await?;
     }
     Ok(())
 }

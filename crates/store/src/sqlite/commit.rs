@@ -1,6 +1,6 @@
 //! The fenced transaction on SQLite: the conditional update of the mailbox row first, then everything that depends on it.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use mailyard_policy::{
     Reason, Timestamp,
@@ -45,7 +45,7 @@ impl SqliteStore {
         if change.forget_cursor || change.cursor.is_some() {
             keep_cursor(&mut tx, &scope, change.cursor.as_deref()).await?;
         }
-        add_seen(&mut tx, &scope, &change.seen).await?;
+        add_seen(&mut tx, &scope, &waiting(change.seen, &change.items)).await?;
         let mut tracked = Vec::new();
         for item in change.items {
             match item {
@@ -139,6 +139,20 @@ async fn keep_cursor(tx: &mut Tx, scope: &Scope, cursor: Option<&[u8]>) -> Resul
     };
     query.execute(&mut **tx).await?;
     Ok(())
+}
+
+/// Without those whose end is in the same transaction: they need not wait first.
+fn waiting(mut seen: Vec<SeenItem>, items: &[Item]) -> Vec<SeenItem> {
+    let mut ended = HashSet::new();
+    for item in items {
+        match item {
+            Item::Track(tracked) => _ = ended.insert(&tracked.item_id),
+            Item::Drop { item_id } => _ = ended.insert(item_id),
+            Item::Again { .. } | Item::Quarantine { .. } | Item::Move { .. } | Item::Moved { .. } => {}
+        }
+    }
+    seen.retain(|item| !ended.contains(&item.item_id));
+    seen
 }
 
 async fn add_seen(tx: &mut Tx, scope: &Scope, seen: &[SeenItem]) -> Result<()> {
