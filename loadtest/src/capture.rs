@@ -56,10 +56,8 @@ pub async fn idle_poll(sim: &Sim) -> Outcome<Vec<u8>> {
     let listener = TcpListener::bind("127.0.0.1:0").await?;
     let here = listener.local_addr()?.to_string();
     let ears = client(&format!("http://{here}/EWS/Exchange.asmx"), &sim.ready)?.mailbox(address.as_str());
-    let (request, _cut) = tokio::join!(
-        heard(listener),
-        ears.sync_items(&inbox, cursor.as_deref(), PAGE, Shape::Known)
-    );
+    let (request, _cut) =
+        tokio::join!(heard(listener), ears.sync_items(&inbox, cursor.as_deref(), PAGE, Shape::Known));
     let text = String::from_utf8(request?)?;
     let authority = sim.ready.ews_url.split('/').nth(2).unwrap_or_default();
     Ok(text.replacen(&format!("Host: {here}"), &format!("Host: {authority}"), 1).into_bytes())

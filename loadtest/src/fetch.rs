@@ -39,7 +39,8 @@ pub async fn run(stand: &Stand) -> Outcome<Table> {
         ours_packed.push(client_once(stand, &packed).await?);
         theirs_packed.push(exchangelib_once(stand, &packed).await?);
     }
-    let mut table = Table::new(format!("Messages of 6 KB fetched with their MIME over TLS, {BATCH} at a time"));
+    let mut table =
+        Table::new(format!("Messages of 6 KB fetched with their MIME over TLS, {BATCH} at a time"));
     let per_message = |windows: &[Window]| -> Vec<f64> {
         windows.iter().map(|one| one.cpu_per_request / BATCH as f64).collect()
     };

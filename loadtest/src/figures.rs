@@ -108,10 +108,7 @@ mod tests {
         table.row("polls", "1/s", &[10.0]);
         table.row("theirs", "ms", &[8.0, 4.0]);
         let rows: Vec<_> = table.rows.iter().map(|row| (row.median, row.min, row.max, row.ratio)).collect();
-        assert_eq!(
-            rows,
-            [(2.0, 1.0, 3.0, None), (10.0, 10.0, 10.0, None), (6.0, 4.0, 8.0, Some(3.0))]
-        );
+        assert_eq!(rows, [(2.0, 1.0, 3.0, None), (10.0, 10.0, 10.0, None), (6.0, 4.0, 8.0, Some(3.0))]);
         assert_eq!([short(0.01234), short(1.5), short(56789.4)], ["0.0123", "1.500", "56789"]);
     }
 }

@@ -2,8 +2,9 @@
 //! and exchangelib.
 
 use crate::{
-    Outcome, peer,
+    Outcome,
     figures::Table,
+    peer,
     stand::{Data, Sim, Stand},
     told,
     window::{Window, watch},
@@ -11,9 +12,11 @@ use crate::{
 
 const POLL: &str = "SyncFolderItems";
 /// Enough that somebody is always due.
-const HURRIED: [&str; 4] = ["sync.active_period=10ms", "sync.active_min=10ms", "sync.active_max=10ms", "sync.idle_max=10ms"];
+const HURRIED: [&str; 4] =
+    ["sync.active_period=10ms", "sync.active_min=10ms", "sync.active_max=10ms", "sync.idle_max=10ms"];
 /// As a deployment paces its mailboxes, only sooner.
-const PACED: [&str; 4] = ["sync.active_period=5s", "sync.active_min=5s", "sync.active_max=5s", "sync.idle_max=5s"];
+const PACED: [&str; 4] =
+    ["sync.active_period=5s", "sync.active_min=5s", "sync.active_max=5s", "sync.idle_max=5s"];
 
 /// The table of idle polls.
 ///
@@ -37,7 +40,8 @@ pub async fn run(stand: &Stand) -> Outcome<Table> {
     }
     let cpu = |windows: &[Window]| windows.iter().map(|one| one.cpu_per_request).collect::<Vec<_>>();
     let rate = |windows: &[Window]| windows.iter().map(|one| one.rate).collect::<Vec<_>>();
-    let mut table = Table::new(format!("Idle polls over TLS, {mailboxes} mailboxes, 64 connections, no gzip"));
+    let mut table =
+        Table::new(format!("Idle polls over TLS, {mailboxes} mailboxes, 64 connections, no gzip"));
     table.row("Mailyard, saturating the server", "CPU ms/poll", &cpu(&ours));
     table.row("wrk, the same bytes", "CPU ms/poll", &cpu(&wrk));
     table.row("exchangelib, one connection", "CPU ms/poll", &cpu(&exchangelib));

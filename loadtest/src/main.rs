@@ -34,7 +34,13 @@ struct Arguments {
     #[arg(long, global = true, value_name = "FILE")]
     binary: Option<PathBuf>,
     /// The Python that exchangelib is installed for
-    #[arg(long, global = true, value_name = "FILE", env = "MAILYARD_PYTHON", default_value = ".venv/bin/python")]
+    #[arg(
+        long,
+        global = true,
+        value_name = "FILE",
+        env = "MAILYARD_PYTHON",
+        default_value = ".venv/bin/python"
+    )]
     python: PathBuf,
     /// A short run that proves that everything works; its figures say little
     #[arg(long, global = true)]

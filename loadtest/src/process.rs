@@ -71,8 +71,9 @@ impl Process {
         let mut line = String::new();
         let out = process.child.stdout.take().ok_or("its output is ours")?;
         BufReader::new(out).read_line(&mut line)?;
-        let ready = serde_json::from_str(&line)
-            .map_err(|error| format!("{} did not begin ({error}): see {}", program.display(), log.display()))?;
+        let ready = serde_json::from_str(&line).map_err(|error| {
+            format!("{} did not begin ({error}): see {}", program.display(), log.display())
+        })?;
         Ok((process, ready))
     }
 

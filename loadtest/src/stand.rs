@@ -52,11 +52,14 @@ impl Stand {
         let binary = binary.unwrap_or(beside);
         if !binary.exists() {
             let binary = binary.display();
-            return Err(format!("{binary} is not there: build it with cargo build --release -p mailyard").into());
+            return Err(
+                format!("{binary} is not there: build it with cargo build --release -p mailyard").into()
+            );
         }
         let rounds = rounds.unwrap_or(if small { 1 } else { 7 });
         let temporary = if folder.is_none() { Some(tempfile::tempdir()?) } else { None };
-        let folder = folder.or_else(|| Some(temporary.as_ref()?.path().to_owned())).ok_or("there is no folder")?;
+        let folder =
+            folder.or_else(|| Some(temporary.as_ref()?.path().to_owned())).ok_or("there is no folder")?;
         std::fs::create_dir_all(&folder)?;
         Ok(Self { binary, python, small, rounds, folder, _temporary: temporary })
     }
@@ -224,7 +227,8 @@ impl<'a> Data<'a> {
             return Ok(());
         }
         let said = String::from_utf8_lossy(&output.stderr);
-        Err(format!("mailyard {}: {said}; the server's log is {}", arguments.join(" "), self.log().display()).into())
+        Err(format!("mailyard {}: {said}; the server's log is {}", arguments.join(" "), self.log().display())
+            .into())
     }
 
     fn log(&self) -> PathBuf {

@@ -21,7 +21,8 @@ use crate::{
 /// Bytes of a message's text; its head comes on top.
 const SIZE: usize = 5600;
 /// So soon that deliveries and not polls are measured, so late that polls do not matter.
-const PACE: [&str; 4] = ["sync.active_period=2s", "sync.active_min=2s", "sync.active_max=2s", "sync.idle_max=2s"];
+const PACE: [&str; 4] =
+    ["sync.active_period=2s", "sync.active_min=2s", "sync.active_max=2s", "sync.idle_max=2s"];
 /// Nothing takes longer.
 const LONGEST: Duration = Duration::from_mins(5);
 
@@ -40,7 +41,8 @@ pub async fn run(stand: &Stand) -> Outcome<Table> {
     settings.push(&page);
     let server = data.serve(&settings)?;
     data.enable(&sim, &addresses, "2s")?;
-    let mut table = Table::new(format!("Messages of 6 KB tracked and committed (SQLite), {mailboxes} mailboxes"));
+    let mut table =
+        Table::new(format!("Messages of 6 KB tracked and committed (SQLite), {mailboxes} mailboxes"));
     for (what, count) in [("ten to each mailbox", 10), ("one to each mailbox", 1)] {
         let (mut cpu, mut rate) = (vec![], vec![]);
         for _ in 0..stand.rounds {
@@ -75,7 +77,7 @@ async fn once(
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     let messages = messages as f64;
-    let cpu = (server.cpu()? - cpu).as_secs_f64() * 1000.0;
+    let cpu = server.cpu()?.saturating_sub(cpu).as_secs_f64() * 1000.0;
     Ok((cpu / messages, messages / begun.elapsed().as_secs_f64()))
 }
 

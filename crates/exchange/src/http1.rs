@@ -85,7 +85,9 @@ fn interpret(
     let mut head = Head { status, close: old, ..Head::default() };
     let mut length = None;
     for header in headers {
-        let Some(name) = HEADERS.into_iter().find(|name| header.name.eq_ignore_ascii_case(name)) else { continue };
+        let Some(name) = HEADERS.into_iter().find(|name| header.name.eq_ignore_ascii_case(name)) else {
+            continue;
+        };
         let value = String::from_utf8_lossy(header.value);
         let value = value.trim();
         let has = |token: &str| value.split(',').any(|part| part.trim().eq_ignore_ascii_case(token));

@@ -169,7 +169,8 @@ async fn stored(tx: &mut Tx, org: &Org, bodies: &[(&Body, [u8; 32])]) -> Result<
 /// Bodies that came whole, several with each statement.
 async fn insert_chunks(tx: &mut Tx, chunks: &[(UploadId, usize, &[u8])]) -> Result<()> {
     for some in chunks.chunks(CHUNKS_AT_ONCE) {
-        let mut query = QueryBuilder::<Sqlite>::new("INSERT OR REPLACE INTO blob_chunk(upload_id, n, bytes) ");
+        let mut query =
+            QueryBuilder::<Sqlite>::new("INSERT OR REPLACE INTO blob_chunk(upload_id, n, bytes) ");
         query.push_values(some, |mut values, (upload, n, chunk)| {
             values.push_bind(upload.key()).push_bind(*n as i64).push_bind(chunk.to_vec());
         });
