@@ -74,7 +74,8 @@ struct Closed {
 
 #[derive(Clone, Debug, PartialEq, Eq)]
 struct Open {
-    since: Timestamp,
+    /// When it opened, or when the last canary went.
+    last: Timestamp,
     reason: Reason,
     /// One refusal only: everybody waits for one canary, and nobody is told yet.
     suspected_by: Option<MailboxId>,
@@ -195,6 +196,7 @@ impl Breaker {
                 }
                 self.attempt = self.attempt.next();
                 open.canary = Some(Canary { attempt: self.attempt, mailbox, begun: now });
+                open.last = now;
                 open.tries = open.tries.saturating_add(1);
                 Admission::Canary(self.attempt)
             }
@@ -234,7 +236,13 @@ impl Breaker {
                     && open.canary.is_none()
                     && (!open.reason.is_credential_fault() || open.tries < rules.credential_tries)
                 {
-                    open.next = Some(now);
+                    // However many ask, a server that is not well is asked no more often than at first.
+                    let soonest = if open.reason.is_credential_fault() {
+                        now
+                    } else {
+                        (open.last + rules.canary_first).clamp(now, now + rules.canary_first)
+                    };
+                    open.next = Some(open.next.map_or(soonest, |next| next.min(soonest)));
                 }
                 None
             }
@@ -328,7 +336,7 @@ impl Breaker {
 impl Open {
     fn new(rules: &Rules, reason: Reason, now: Timestamp) -> Self {
         Self {
-            since: now,
+            last: now,
             reason,
             suspected_by: None,
             next: Some(now + rules.canary_first),

@@ -130,6 +130,8 @@ pub enum Event {
     OutgoingDue,
     /// The profile's breaker wants this mailbox to try the server.
     Canary,
+    /// The profile's breaker closed: what waited for the server and is waited for by people goes on.
+    Reopened,
     /// A turn ended.
     Ended(Attempt, Outcome),
     /// A test ended, for each operation that was tested.
@@ -303,6 +305,7 @@ impl Mailbox {
             }
             Event::OutgoingDue => self.outgoing_is_due(now),
             Event::Canary => self.hurry_canary(now),
+            Event::Reopened => self.resume_tests(now),
             Event::Ended(attempt, outcome) => match self.under_way {
                 UnderWay::Run(current, work) if current == attempt => {
                     self.under_way = UnderWay::Nothing;
@@ -427,6 +430,18 @@ impl Mailbox {
         let waits = self.operation(kind).not_before.is_some_and(|stored| stored > now);
         if self.is_running_well(kind) && !waits {
             self.due[kind as usize] = Some(NextRun { at: now, why: Why::Backlog });
+        }
+    }
+
+    /// Tests that waited for the server go on; polls keep to their phases, so that the load stays spread.
+    fn resume_tests(&mut self, now: Timestamp) {
+        for kind in Kind::ALL {
+            let operation = self.operation(kind);
+            let waits = operation.reason.is_some_and(Reason::is_server_fault)
+                || self.due[kind as usize].is_some_and(|next| next.why == Why::Breaker);
+            if waits && matches!(operation.state, State::Testing { .. }) {
+                self.due[kind as usize] = Some(NextRun { at: now, why: Why::TestWanted });
+            }
         }
     }
 

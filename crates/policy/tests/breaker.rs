@@ -204,6 +204,20 @@ fn a_refused_credential_is_confirmed_by_a_second_mailbox_or_by_one_canary() {
 }
 
 #[test]
+fn however_many_ask_canaries_keep_their_distance() {
+    let mut lane = Lane::opened(9);
+    for asked in 2..7 {
+        lane.step(Event::Asked, asked);
+        assert!(matches!(lane.admit(6, asked), Admission::Held { .. }), "asked {asked}, opened at 2");
+    }
+    lane.canary(6, Answer::Fault(DOWN), 7);
+    lane.step(Event::Asked, 8);
+    assert!(matches!(lane.admit(7, 11), Admission::Held { .. }), "the last one went at 7");
+    lane.canary(7, Answer::Fault(DOWN), 12);
+    assert!(matches!(lane.admit(8, 17), Admission::Held { .. }), "nobody asked: the wait has grown");
+}
+
+#[test]
 fn one_secret_is_tried_three_times_and_never_more() {
     let mut lane = Lane::new(9);
     lane.ended(1, Answer::Fault(REFUSED), 1, 2);

@@ -117,6 +117,22 @@ const CASES: &[Case] = &[
         ],
     },
     Case {
+        what: "a test that met a fault of the server goes on when the breaker closes, and a poll keeps to its phase",
+        kept: "sss untested;sss enabled period=300000;none off",
+        steps: &[
+            ("0 wanted 2 7 sss,sss,none approved 0000000000000000000000000t 0", "settle 1",
+                "test=0000000000000000000000000t sss testing:0:not_run;sss testing:0:success period=300000;none off"),
+            ("1 settled 1", "run 2 Test([true, true, false])",
+                "test=0000000000000000000000000t sss testing:0:not_run;sss testing:0:success period=300000;none off"),
+            ("2 test_ended 2 fails:PROFILE_CONNECT_FAILED:- works -", "settle 3",
+                "test=0000000000000000000000000t sss testing:0:not_run not_before=+302 reason=PROFILE_CONNECT_FAILED;sss enabled period=300000;none off"),
+            ("3 settled 3", "",
+                "test=0000000000000000000000000t sss testing:0:not_run not_before=+302 reason=PROFILE_CONNECT_FAILED;sss enabled period=300000;none off"),
+            ("9 reopened", "run 4 Test([true, false, false])",
+                "test=0000000000000000000000000t sss testing:0:not_run not_before=+302 reason=PROFILE_CONNECT_FAILED;sss enabled period=300000;none off"),
+        ],
+    },
+    Case {
         what: "results that are late, doubled or of somebody else change nothing",
         kept: "sss enabled period=300000;none off;none off",
         steps: &[

@@ -37,6 +37,7 @@ enum Move {
     },
     OutgoingDue,
     Canary,
+    Reopened,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -203,7 +204,7 @@ impl Run {
                 self.running.is_some_and(|(running, _)| running == attempt)
             }
             Event::Settled(attempt) => self.settling == Some(attempt),
-            Event::Tick | Event::Wanted(_) | Event::OutgoingDue | Event::Canary => true,
+            Event::Tick | Event::Wanted(_) | Event::OutgoingDue | Event::Canary | Event::Reopened => true,
         };
         if !current {
             assert_eq!(effect, None, "{event}: a stray result has no effect");
@@ -278,7 +279,7 @@ impl Run {
             Event::Wanted(wanted) => {
                 self.waiting = self.waiting.into_iter().chain([wanted]).max_by_key(|wanted| wanted.revision);
             }
-            Event::Tick | Event::OutgoingDue | Event::Canary => {}
+            Event::Tick | Event::OutgoingDue | Event::Canary | Event::Reopened => {}
         }
     }
 
@@ -396,6 +397,7 @@ impl Run {
             }
             Move::OutgoingDue => self.step(Event::OutgoingDue),
             Move::Canary => self.step(Event::Canary),
+            Move::Reopened => self.step(Event::Reopened),
         }
     }
 }
@@ -449,6 +451,7 @@ fn moves() -> impl Strategy<Value = Move> {
         1 => (0u8..4).prop_map(Move::StraySettled),
         1 => Just(Move::OutgoingDue),
         1 => Just(Move::Canary),
+        1 => Just(Move::Reopened),
         3 => (
             prop::bool::weighted(0.2),
             prop::array::uniform2(prop::bool::weighted(0.9)),

@@ -72,7 +72,16 @@ pub struct Lane {
     current: RwLock<Arc<Current>>,
     state: Mutex<State>,
     changed: Notify,
-    poke: Box<dyn Fn(MailboxId) + Send + Sync>,
+    tell: Box<dyn Fn(Signal) + Send + Sync>,
+}
+
+/// What a lane tells its mailboxes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Signal {
+    /// This one shall try the server.
+    Canary(MailboxId),
+    /// The breaker closed.
+    Closed,
 }
 
 struct State {
@@ -107,7 +116,7 @@ impl Drop for Probe<'_> {
 }
 
 impl Lane {
-    /// Takes up a lane with what its last holder kept. `poke` asks a mailbox to try the server.
+    /// Takes up a lane with what its last holder kept. `tell` speaks to its mailboxes.
     ///
     /// # Errors
     /// The store's.
@@ -116,7 +125,7 @@ impl Lane {
         profile: Profile,
         number: u16,
         epoch: Epoch,
-        poke: impl Fn(MailboxId) + Send + Sync + 'static,
+        tell: impl Fn(Signal) + Send + Sync + 'static,
     ) -> store::Result<Arc<Self>> {
         let kept = shared.store.lane(profile.id, number).await?.unwrap_or_default();
         let password = shared.store.password(profile.id).await?;
@@ -143,7 +152,7 @@ impl Lane {
             current: RwLock::new(Arc::new(current)),
             state: Mutex::new(state),
             changed: Notify::new(),
-            poke: Box::new(poke),
+            tell: Box::new(tell),
         }))
     }
 
@@ -155,6 +164,11 @@ impl Lane {
     /// The profile.
     pub fn profile(&self) -> ProfileId {
         self.profile
+    }
+
+    /// Its number in the profile.
+    pub fn number(&self) -> u16 {
+        self.number
     }
 
     /// The gate of the profile.
@@ -264,6 +278,9 @@ impl Lane {
         // Most events change nothing that the lane's task waits for.
         let changed = state.unsaved || state.breaker.canary_at(rules, now) != canary;
         drop(state);
+        if what == Some(What::BreakerClosed) {
+            (self.tell)(Signal::Closed);
+        }
         if changed {
             self.changed.notify_one();
         }
@@ -331,7 +348,7 @@ impl Lane {
             next
         };
         if let Some(mailbox) = next {
-            (self.poke)(mailbox);
+            (self.tell)(Signal::Canary(mailbox));
         }
     }
 

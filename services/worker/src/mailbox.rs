@@ -50,6 +50,8 @@ pub enum Message {
     OutgoingDue(Span),
     /// The profile's breaker wants it to try the server.
     Canary,
+    /// The profile's breaker closed.
+    Reopened,
     /// A task ended.
     Ended(Box<Ended>),
     /// What was to be written is written.
@@ -179,6 +181,7 @@ impl Actor for MailboxActor {
                 state.step(&myself, Event::OutgoingDue);
             }
             Message::Canary => state.step(&myself, Event::Canary),
+            Message::Reopened => state.step(&myself, Event::Reopened),
             Message::Wanted(wanted, cause) => {
                 state.cause = cause;
                 state.wanted = Arc::new(*wanted);

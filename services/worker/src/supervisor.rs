@@ -17,7 +17,7 @@ use tokio::task::AbortHandle;
 use tracing::{Instrument as _, Span};
 
 use crate::{
-    lane::Lane,
+    lane::{Lane, Signal},
     mailbox::{Arguments, Explained, MailboxActor, Message as MailboxMessage},
     shared::Shared,
 };
@@ -45,6 +45,8 @@ pub enum Message {
     Due(Vec<MailboxId>),
     /// The breaker wants this one to try the server.
     Canary(MailboxId),
+    /// The breaker of a profile's lane closed.
+    Reopened(ProfileId, u16),
     /// Tells everything about a mailbox; `None`: it is not held here.
     Explain(MailboxId, RpcReplyPort<Option<Explained>>),
     /// Nothing begins any more: tells when everything has ended.
@@ -158,6 +160,7 @@ impl Actor for Supervisor {
             Message::Revived(claimed, lane) => state.start(&myself, *claimed, lane).await,
             Message::Due(due) => due.into_iter().for_each(|id| state.cast(id, MailboxMessage::Tick)),
             Message::Canary(id) => state.cast(id, MailboxMessage::Canary),
+            Message::Reopened(profile, lane) => state.reopened(profile, lane),
             Message::Explain(id, reply) => state.explain(id, reply),
             Message::Count(reply) => {
                 let _gone = reply.send(state.held.len());
@@ -196,6 +199,13 @@ impl State {
         if let Some(held) = self.held.get(&id) {
             // It may have stopped by itself: its end is on the way to us.
             let _stopped = held.actor.cast(message);
+        }
+    }
+
+    fn reopened(&self, profile: ProfileId, lane: u16) {
+        let of_lane = |held: &&Held| held.lane.profile() == profile && held.lane.number() == lane;
+        for held in self.held.values().filter(of_lane) {
+            let _stopped = held.actor.cast(MailboxMessage::Reopened);
         }
     }
 
@@ -407,10 +417,15 @@ impl Round {
             return Ok(Some(open.lane.clone()));
         }
         let myself = self.myself.clone();
-        let poke = move |mailbox| {
-            let _stopped = myself.cast(Message::Canary(mailbox));
+        let key_of_lane = key;
+        let tell = move |signal| {
+            let (profile, number) = key_of_lane;
+            let _stopped = myself.cast(match signal {
+                Signal::Canary(mailbox) => Message::Canary(mailbox),
+                Signal::Closed => Message::Reopened(profile, number),
+            });
         };
-        let lane = Lane::open(self.shared.clone(), profile, number, epoch, poke).await?;
+        let lane = Lane::open(self.shared.clone(), profile, number, epoch, tell).await?;
         let keeper = tokio::spawn(lane.clone().run()).abort_handle();
         if let Some(before) = lanes.insert(key, OpenLane { lane: lane.clone(), epoch, keeper }) {
             before.keeper.abort();

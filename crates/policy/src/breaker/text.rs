@@ -10,7 +10,7 @@ use crate::{
     time::{Timestamp, millis},
 };
 
-const KNOWN: &str = "closed SINCE FAULTS MAILBOXES | open SINCE REASON SUSPECT NEXT GAP TRIES SUCCESSES";
+const KNOWN: &str = "closed SINCE FAULTS MAILBOXES | open LAST REASON SUSPECT NEXT GAP TRIES SUCCESSES";
 
 struct Ids<'a>(&'a BTreeSet<MailboxId>);
 
@@ -37,9 +37,9 @@ impl fmt::Display for Breaker {
                 let suspect = open.suspected_by.map_or("-".to_owned(), |id| id.to_string());
                 let next = open.next.or(open.canary.map(|canary| canary.begun));
                 let next = next.map_or("-".to_owned(), |next| next.as_millis().to_string());
-                let (since, reason, gap) = (open.since.as_millis(), open.reason, millis(open.gap));
+                let (last, reason, gap) = (open.last.as_millis(), open.reason, millis(open.gap));
                 let (tries, successes) = (open.tries, Ids(&open.successes));
-                write!(out, "open {since} {reason} {suspect} {next} {gap} {tries} {successes}")
+                write!(out, "open {last} {reason} {suspect} {next} {gap} {tries} {successes}")
             }
         }
     }
@@ -66,8 +66,8 @@ fn state(text: &str) -> Option<State> {
             faults: faults.parse().ok()?,
             mailboxes: ids(mailboxes)?,
         })),
-        ["open", since, reason, suspect, next, gap, tries, successes] => Some(State::Open(Open {
-            since: moment(since)?,
+        ["open", last, reason, suspect, next, gap, tries, successes] => Some(State::Open(Open {
+            last: moment(last)?,
             reason: reason.parse::<Reason>().ok()?,
             suspected_by: dash(suspect, |id| id.parse().ok()).ok()?,
             next: dash(next, moment).ok()?,

@@ -9,7 +9,7 @@ use crate::{
     time::millis,
 };
 
-const EVENT: &str = "tick outgoing_due canary settled wanted ended test_ended";
+const EVENT: &str = "tick outgoing_due canary reopened settled wanted ended test_ended";
 const KEPT: &str = "seen= subject= polls= test= done= OPERATION;OPERATION;OPERATION";
 
 fn unknown(text: &str, known: &'static str) -> UnknownWord {
@@ -105,6 +105,7 @@ impl fmt::Display for Event {
             Self::Tick => out.write_str("tick"),
             Self::OutgoingDue => out.write_str("outgoing_due"),
             Self::Canary => out.write_str("canary"),
+            Self::Reopened => out.write_str("reopened"),
             Self::Settled(attempt) => write!(out, "settled {attempt}"),
             Self::Ended(attempt, outcome) => write!(out, "ended {attempt} {outcome}"),
             Self::TestEnded(attempt, [a, b, c]) => {
@@ -128,6 +129,7 @@ impl FromStr for Event {
             ["tick"] => Self::Tick,
             ["outgoing_due"] => Self::OutgoingDue,
             ["canary"] => Self::Canary,
+            ["reopened"] => Self::Reopened,
             ["settled", number] => Self::Settled(attempt(number)?),
             ["ended", number, outcome] => Self::Ended(attempt(number)?, outcome.parse()?),
             ["test_ended", number, a, b, c] => Self::TestEnded(
