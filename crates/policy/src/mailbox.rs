@@ -224,7 +224,8 @@ pub struct Mailbox {
     outgoing_due: bool,
     polls_wanted: u64,
     polled: [bool; 3],
-    waiting: Option<Wanted>,
+    /// Boxed: it is there for a moment only.
+    waiting: Option<Box<Wanted>>,
     canary: bool,
     unsaved: bool,
 }
@@ -299,8 +300,8 @@ impl Mailbox {
         match event {
             Event::Tick => {}
             Event::Wanted(wanted) => {
-                if self.waiting.is_none_or(|waiting| waiting.revision <= wanted.revision) {
-                    self.waiting = Some(wanted);
+                if self.waiting.as_ref().is_none_or(|waiting| waiting.revision <= wanted.revision) {
+                    self.waiting = Some(Box::new(wanted));
                 }
             }
             Event::OutgoingDue => self.outgoing_is_due(now),

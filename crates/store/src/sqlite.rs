@@ -42,6 +42,8 @@ static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
 /// Marks a file as ours; set by the first migration.
 const APPLICATION_ID: i64 = 0x4d41_5958;
 const READERS: u32 = 4;
+/// KiB, negative as SQLite wants it: what a reader does not hold itself the operating system does.
+const READERS_CACHE: &str = "-2048";
 const BUSY: Duration = Duration::from_secs(10);
 /// What the key check envelope holds and is bound to.
 const CHECK: &str = "mailyard key check";
@@ -74,7 +76,7 @@ impl SqliteStore {
             .run(&writer)
             .await
             .map_err(|error| Error::Corrupt(format!("{}: the schema: {error}", path.display())))?;
-        let readers = pool(READERS, options.read_only(true)).await?;
+        let readers = pool(READERS, options.read_only(true).pragma("cache_size", READERS_CACHE)).await?;
         let store = Self { writer, readers, key };
         store.begin_life().await?;
         Ok(store)

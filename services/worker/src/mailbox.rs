@@ -123,7 +123,7 @@ pub struct State {
     counted: bool,
     stopping: bool,
     /// What caused the next task, if that is traced.
-    cause: Span,
+    cause: Option<Box<Span>>,
     /// When the next task was due.
     due: Option<Timestamp>,
 }
@@ -160,7 +160,7 @@ impl Actor for MailboxActor {
             unsaved_cycle: None,
             counted: false,
             stopping: false,
-            cause: Span::none(),
+            cause: None,
             due: None,
         });
         let event = Event::Wanted(state.wish());
@@ -177,13 +177,13 @@ impl Actor for MailboxActor {
         match message {
             Message::Tick => state.step(&myself, Event::Tick),
             Message::OutgoingDue(cause) => {
-                state.cause = cause;
+                state.caused_by(cause);
                 state.step(&myself, Event::OutgoingDue);
             }
             Message::Canary => state.step(&myself, Event::Canary),
             Message::Reopened => state.step(&myself, Event::Reopened),
             Message::Wanted(wanted, cause) => {
-                state.cause = cause;
+                state.caused_by(cause);
                 state.wanted = Arc::new(*wanted);
                 let event = Event::Wanted(state.wish());
                 state.step(&myself, event);
@@ -216,6 +216,10 @@ impl Actor for MailboxActor {
 }
 
 impl State {
+    fn caused_by(&mut self, cause: Span) {
+        self.cause = (!cause.is_none()).then(|| Box::new(cause));
+    }
+
     fn wish(&self) -> machine::Wanted {
         let Wanted { revision, address, profile, methods, approved, test, polls, .. } = &*self.wanted;
         let subject =
@@ -266,7 +270,7 @@ impl State {
             work,
             due: self.due.take().unwrap_or_else(|| self.shared.now()),
         };
-        let cause = std::mem::replace(&mut self.cause, Span::none());
+        let cause = self.cause.take().map_or_else(Span::none, |cause| *cause);
         let span = tracing::debug_span!(
             parent: &cause,
             "turn",
@@ -332,8 +336,8 @@ impl State {
             forget_cursor,
         };
         let myself = myself.clone();
-        let span =
-            tracing::debug_span!(parent: &self.cause, "settle", mailbox = %self.id, attempt = attempt.0);
+        let cause = self.cause.as_deref().cloned().unwrap_or_else(Span::none);
+        let span = tracing::debug_span!(parent: &cause, "settle", mailbox = %self.id, attempt = attempt.0);
         tokio::spawn(async move {
             let holding = writing.run().instrument(span).await;
             let _stopped = myself.cast(Message::Settled(Box::new(Settled { attempt, holding })));
