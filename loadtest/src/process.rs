@@ -5,7 +5,6 @@ use std::{
     io::{BufRead as _, BufReader},
     path::Path,
     process::{Child, Command, Stdio},
-    time::Duration,
 };
 
 use rustix::{
@@ -89,17 +88,17 @@ impl Process {
         Ok(std::fs::read_to_string(format!("/proc/{}/{file}", self.child.id()))?)
     }
 
-    /// User and system time of all its threads so far, in steps of 10 ms.
+    /// Milliseconds of user and system time of all its threads so far, in steps of ten.
     ///
     /// # Errors
     /// It has ended.
-    pub fn cpu(&self) -> Outcome<Duration> {
+    pub fn cpu(&self) -> Outcome<f64> {
         let stat = self.of("stat")?;
         // The name in brackets may hold anything.
         let fields: Vec<&str> = stat.rsplit(')').next().unwrap_or_default().split_whitespace().collect();
         let ticks = |place: usize| fields.get(place).and_then(|field| field.parse::<u64>().ok());
         let ticks = ticks(11).zip(ticks(12)).ok_or("its times cannot be read")?;
-        Ok(Duration::from_millis((ticks.0 + ticks.1) * 10))
+        Ok((ticks.0 + ticks.1) as f64 * 10.0)
     }
 
     /// Resident bytes.

@@ -77,8 +77,7 @@ async fn once(
         tokio::time::sleep(Duration::from_millis(200)).await;
     }
     let messages = messages as f64;
-    let cpu = server.cpu()?.saturating_sub(cpu).as_secs_f64() * 1000.0;
-    Ok((cpu / messages, messages / begun.elapsed().as_secs_f64()))
+    Ok(((server.cpu()? - cpu) / messages, messages / begun.elapsed().as_secs_f64()))
 }
 
 /// A port that is free now.

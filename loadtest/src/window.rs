@@ -27,5 +27,5 @@ pub async fn watch(client: &Process, sim: &Sim, operation: &str, long: Duration)
         return Err(format!("no {operation} was seen in {elapsed:.1} s").into());
     }
     let requests = requests as f64;
-    Ok(Window { cpu_per_request: cpu.as_secs_f64() * 1000.0 / requests, rate: requests / elapsed })
+    Ok(Window { cpu_per_request: cpu / requests, rate: requests / elapsed })
 }

@@ -3,7 +3,7 @@
 //! It waits for nothing but the next message: what takes time runs in tasks of its own, whose results name their
 //! attempt.
 
-use std::{collections::VecDeque, sync::Arc, time::Duration};
+use std::{collections::VecDeque, future::ready, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use mailyard_host::metrics::{Direction, Turn as TurnFigure};
@@ -168,40 +168,15 @@ impl Actor for MailboxActor {
         Ok(state)
     }
 
-    async fn handle(
+    // Not an async function: it waits for nothing, and what it holds would be held by every idle mailbox.
+    fn handle(
         &self,
         myself: ActorRef<Message>,
         message: Message,
         state: &mut Box<State>,
-    ) -> Result<(), ActorProcessingErr> {
-        match message {
-            Message::Tick => state.step(&myself, Event::Tick),
-            Message::OutgoingDue(cause) => {
-                state.caused_by(cause);
-                state.step(&myself, Event::OutgoingDue);
-            }
-            Message::Canary => state.step(&myself, Event::Canary),
-            Message::Reopened => state.step(&myself, Event::Reopened),
-            Message::Wanted(wanted, cause) => {
-                state.caused_by(cause);
-                state.wanted = Arc::new(*wanted);
-                let event = Event::Wanted(state.wish());
-                state.step(&myself, event);
-            }
-            Message::Ended(ended) => state.ended(&myself, *ended),
-            Message::Settled(settled) => state.settled(&myself, *settled),
-            Message::Explain(reply) => {
-                // Who asked may have gone away.
-                let _gone = reply.send(state.explain());
-            }
-            Message::Stop => {
-                state.stopping = true;
-                if state.holding.is_some() {
-                    myself.stop(None);
-                }
-            }
-        }
-        Ok(())
+    ) -> impl Future<Output = Result<(), ActorProcessingErr>> + Send {
+        state.told(&myself, message);
+        ready(Ok(()))
     }
 
     async fn post_stop(
@@ -216,6 +191,36 @@ impl Actor for MailboxActor {
 }
 
 impl State {
+    fn told(&mut self, myself: &ActorRef<Message>, message: Message) {
+        match message {
+            Message::Tick => self.step(myself, Event::Tick),
+            Message::OutgoingDue(cause) => {
+                self.caused_by(cause);
+                self.step(myself, Event::OutgoingDue);
+            }
+            Message::Canary => self.step(myself, Event::Canary),
+            Message::Reopened => self.step(myself, Event::Reopened),
+            Message::Wanted(wanted, cause) => {
+                self.caused_by(cause);
+                self.wanted = Arc::new(*wanted);
+                let event = Event::Wanted(self.wish());
+                self.step(myself, event);
+            }
+            Message::Ended(ended) => self.ended(myself, *ended),
+            Message::Settled(settled) => self.settled(myself, *settled),
+            Message::Explain(reply) => {
+                // Who asked may have gone away.
+                let _gone = reply.send(self.explain());
+            }
+            Message::Stop => {
+                self.stopping = true;
+                if self.holding.is_some() {
+                    myself.stop(None);
+                }
+            }
+        }
+    }
+
     fn caused_by(&mut self, cause: Span) {
         self.cause = (!cause.is_none()).then(|| Box::new(cause));
     }
