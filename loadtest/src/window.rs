@@ -21,7 +21,7 @@ pub async fn watch(client: &Process, sim: &Sim, operation: &str, long: Duration)
     let begun = Instant::now();
     let (requests, cpu) = (sim.requests(operation).await?, client.cpu()?);
     tokio::time::sleep(long).await;
-    let (requests, cpu) = (sim.requests(operation).await? - requests, client.cpu()?.saturating_sub(cpu));
+    let (requests, cpu) = (sim.requests(operation).await? - requests, client.cpu()? - cpu);
     let elapsed = begun.elapsed().as_secs_f64();
     if requests == 0 {
         return Err(format!("no {operation} was seen in {elapsed:.1} s").into());
