@@ -20,7 +20,7 @@ const PERIODS: u64 = 17;
 /// A process that does not begin.
 pub async fn run(stand: &Stand) -> Outcome<Table> {
     let (few, many) = (stand.count(5000, 200), stand.count(20_000, 800));
-    let period = format!("{}s", stand.count(5, 1));
+    let period = format!("{}s", stand.count(10, 1));
     let keys = ["active_period", "active_min", "active_max", "idle_max"];
     let settings: Vec<String> = keys.iter().map(|key| format!("sync.{key}={period}")).collect();
     let settings: Vec<&str> = settings.iter().map(String::as_str).collect();

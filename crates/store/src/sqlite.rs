@@ -143,7 +143,7 @@ fn options(path: &Path) -> SqliteConnectOptions {
         .foreign_keys(true)
         .busy_timeout(BUSY)
         .statement_cache_capacity(256)
-        .pragma("cache_size", "-4096")
+        .pragma("cache_size", "-8192")
         .pragma("mmap_size", "0")
         .pragma("temp_store", "MEMORY")
         .pragma("wal_autocheckpoint", "4000")

@@ -156,7 +156,8 @@ impl Actor for MailboxActor {
                 start: claimed.start,
                 has_inbound: claimed.has_inbound,
             }),
-            cycles: VecDeque::new(),
+            // All at once: growing would leave holes of every size behind.
+            cycles: VecDeque::with_capacity(CYCLES),
             unsaved_cycle: None,
             counted: false,
             stopping: false,

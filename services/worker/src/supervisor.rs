@@ -22,8 +22,10 @@ use crate::{
     shared::Shared,
 };
 
-/// Mailboxes of one claim.
-const CLAIMED_AT_ONCE: u32 = 500;
+/// Mailboxes of one claim: what they take up on their way stays with the process.
+const CLAIMED_AT_ONCE: u32 = 128;
+/// Wishes, and mailboxes with something to send, of one round.
+const WISHES_AT_ONCE: u32 = 500;
 /// Between two rounds without a nudge.
 const ROUND: Duration = Duration::from_secs(2);
 /// Mailboxes that become due at once are woken in portions.
@@ -402,8 +404,8 @@ impl Round {
             let mailboxes = found.unstarted.len();
             tracing::warn!(mailboxes, %error, "claimed mailboxes cannot be started yet");
         }
-        found.wanted = store.unapplied(self.incarnation, CLAIMED_AT_ONCE).await?;
-        found.outgoing = store.due_outgoing(self.incarnation, self.shared.now(), CLAIMED_AT_ONCE).await?;
+        found.wanted = store.unapplied(self.incarnation, WISHES_AT_ONCE).await?;
+        found.outgoing = store.due_outgoing(self.incarnation, self.shared.now(), WISHES_AT_ONCE).await?;
         Ok(())
     }
 
