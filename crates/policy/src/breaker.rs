@@ -1,7 +1,7 @@
 //! The breaker of a profile: a fault of the server is one fact about the profile and not thousands about its mailboxes.
 //!
 //! While it is open only canaries ask the server, one at a time; a refused credential is tried at most three times
-//! more with the same secret, so that no account is locked by us (rule 6.4 of the architecture).
+//! more with the same secret, so that no account is locked by us.
 
 mod text;
 

@@ -47,7 +47,7 @@ pub enum Status {
     Failure,
 }
 
-/// The state of an operation (rule 6.1 of the architecture).
+/// The state of an operation.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum State {
     /// Its method is none.
@@ -159,7 +159,7 @@ impl Operation {
     }
 
     /// When it runs next and why then; `None` if it does not run. The same function for the holder, which runs it,
-    /// and the coordinator, which explains it (rule 6.2).
+    /// and the coordinator, which explains it.
     pub fn next_run(&self, mailbox: MailboxId, pace: &Pace, now: Timestamp) -> Option<NextRun> {
         let not_before = self.not_before.map(|stored| stored.min(now + pace.longest_wait));
         let waits = not_before.filter(|stored| *stored > now);
@@ -189,7 +189,7 @@ impl Operation {
     }
 }
 
-/// How a mailbox fares: what the failure ratio counts (rule 6.3). Derived from its operations and stored.
+/// How a mailbox fares: what the failure ratio counts. Derived from its operations and stored.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Health {
     /// No operation is enabled and none was disabled by an error.

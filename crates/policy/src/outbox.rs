@@ -1,7 +1,7 @@
 //! One sending: how an email leaves exactly once through a server that has no idempotency key.
 //!
 //! Intent, draft with the operation id, only the recorded draft is submitted; when the outcome is unknown, MoveItem
-//! takes the draft away from everybody else before anything is tried again (rule 6.7 of the architecture).
+//! takes the draft away from everybody else before anything is tried again.
 //! What stays in doubt is shown to a person and never sent again by itself.
 
 mod text;

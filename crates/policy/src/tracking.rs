@@ -1,4 +1,4 @@
-//! What one email is, which items are tracked, and in which portions their bodies are fetched (rules 6.5, 6.6, 6.8).
+//! What one email is, which items are tracked, and in which portions their bodies are fetched.
 
 use std::{fmt, str::FromStr};
 

@@ -3,39 +3,31 @@
 //! It waits for nothing but the next message: what takes time runs in tasks of its own, whose results name their
 //! attempt.
 
+mod settle;
+mod task;
+
 use std::{collections::VecDeque, future::ready, sync::Arc, time::Duration};
 
-use bytes::Bytes;
-use mailyard_host::metrics::{Direction, Turn as TurnFigure};
 use mailyard_policy::{
     Reason, Timestamp,
     alert::Fact,
-    breaker,
     id::{Attempt, MailboxId},
     mailbox::{self as machine, Effect, Event, Kept, Note, Outcome, TestEnd, Work},
     operation::{Health, Kind, NextRun},
 };
-use mailyard_store::{
-    Error as StoreError,
-    holder::{Claimed, Commit, Cycle, Wanted},
-    people::{TestOutcome, TestResult},
-};
+use mailyard_store::holder::{Claimed, Cycle, Fence, Wanted};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort};
-use tokio::time::Instant;
 use tracing::{Instrument as _, Span, field};
 
-use crate::{
-    lane::Lane,
-    poll, send,
-    shared::Shared,
-    test::{self, Findings},
-    turn::{Done, Holding, Trouble, Turn, answer_of},
+pub use self::task::Ended;
+use self::{
+    settle::Writing,
+    task::{Task, TaskResult, word, word_of},
 };
+use crate::{lane::Lane, shared::Shared, turn::Holding};
 
 /// Cycles that are remembered.
 const CYCLES: usize = 16;
-/// The wait before something that our own side kept from being written is tried again.
-const OWN_WAIT: Duration = Duration::from_secs(1);
 
 /// The actor.
 pub struct MailboxActor;
@@ -60,20 +52,6 @@ pub enum Message {
     Explain(RpcReplyPort<Explained>),
     /// Finishes what is under way and stops.
     Stop,
-}
-
-/// What a task came to.
-pub struct Ended {
-    attempt: Attempt,
-    result: TaskResult,
-    cycle: Option<Cycle>,
-    holding: Option<Holding>,
-}
-
-enum TaskResult {
-    Turn(Outcome),
-    Test([Option<machine::Tested>; 3]),
-    Fenced,
 }
 
 /// What a writing came to.
@@ -116,7 +94,7 @@ pub struct State {
     /// With the task, while one runs.
     holding: Option<Holding>,
     /// What was held last, to ask the store by.
-    last_fence: mailyard_store::holder::Fence,
+    last_fence: Fence,
     cycles: VecDeque<Past>,
     /// The cycle that ended last and is worth keeping.
     unsaved_cycle: Option<Box<Cycle>>,
@@ -424,292 +402,5 @@ impl Drop for Answer {
         let (attempt, result) = (self.attempt, TaskResult::Turn(Outcome::OursFailed));
         let ended = Ended { attempt, result, cycle: None, holding: None };
         let _stopped = self.mailbox.cast(Message::Ended(Box::new(ended)));
-    }
-}
-
-/// A turn or a test, run beside the actor.
-struct Task {
-    shared: Arc<Shared>,
-    lane: Arc<Lane>,
-    mailbox: MailboxId,
-    wanted: Arc<Wanted>,
-    holding: Option<Holding>,
-    fence: mailyard_store::holder::Fence,
-    attempt: Attempt,
-    work: Work,
-    due: Timestamp,
-}
-
-impl Task {
-    async fn run(self) -> Ended {
-        let attempt = self.attempt;
-        let nothing = |result, holding| Ended { attempt, result, cycle: None, holding };
-        if !self.shared.allows_reads() {
-            return nothing(TaskResult::Turn(Outcome::OursFailed), self.holding);
-        }
-        let holding = match self.holding {
-            Some(holding) => holding,
-            None => match reload(&self.shared, &self.fence).await {
-                Ok(holding) => holding,
-                Err(StoreError::Fenced) => return nothing(TaskResult::Fenced, None),
-                Err(_) => return nothing(TaskResult::Turn(Outcome::OursFailed), None),
-            },
-        };
-        if matches!(self.work, Work::Test(_)) {
-            // A person waits for it.
-            self.lane.ask();
-        }
-        let shared = self.shared.clone();
-        let _slot = shared.slot().await;
-        let Ok(ticket) = self.lane.admit(self.mailbox) else {
-            return nothing(TaskResult::Turn(Outcome::Held), Some(holding));
-        };
-        let mut turn = Turn {
-            current: self.lane.current(),
-            shared: self.shared.clone(),
-            mailbox: self.mailbox,
-            wanted: self.wanted,
-            holding,
-            begun: Instant::now(),
-        };
-        let start = self.shared.now();
-        let (metrics, label) = (&self.shared.metrics, &turn.current.label);
-        metrics.poll_began(label, kind_of(self.work), start.since(self.due));
-        let worked = {
-            let work = work(&mut turn, &self.lane, self.work);
-            let deadline = self.shared.settings.cycle_deadline;
-            tokio::select! {
-                worked = tokio::time::timeout(deadline, work) => worked.unwrap_or_else(|_| {
-                    Worked { result: Err(cycle_deadline()), tested: None, answer: None, spoiled: true }
-                }),
-                () = self.shared.lease_ended() => {
-                    Worked { result: Err(Trouble::Lease), tested: None, answer: None, spoiled: true }
-                }
-            }
-        };
-        self.lane.report(ticket, worked.answer);
-        worked.tell(&turn, self.work);
-        worked.ended(attempt, self.work, start, turn)
-    }
-}
-
-fn cycle_deadline() -> Trouble {
-    mailyard_exchange::Failure::new(
-        Reason::MailboxCycleDeadline,
-        mailyard_policy::outbox::Execution::Maybe,
-        "the turn took longer than the deployment allows",
-    )
-    .into()
-}
-
-struct Worked {
-    result: Result<Done, Trouble>,
-    tested: Option<[Option<machine::Tested>; 3]>,
-    answer: Option<breaker::Answer>,
-    /// It was dropped in the middle: what it held may not be what is stored.
-    spoiled: bool,
-}
-
-async fn work(turn: &mut Turn, lane: &Lane, work: Work) -> Worked {
-    let result = match work {
-        Work::Incoming => poll::poll(turn).await,
-        // Most turns are polls that find nothing: what is rare must not make their tasks larger.
-        Work::Outgoing { check } => Box::pin(send::send(turn, check)).await,
-        Work::Test(kinds) => {
-            let probe = lane.probe();
-            return match Box::pin(test::test(turn, kinds, probe.is_some())).await {
-                Ok(findings) => tested(lane, findings).await,
-                Err(trouble) => {
-                    Worked { answer: trouble.answer(), result: Err(trouble), tested: None, spoiled: false }
-                }
-            };
-        }
-    };
-    let answer = match &result {
-        Ok(_) => Some(breaker::Answer::Answered),
-        Err(trouble) => trouble.answer(),
-    };
-    Worked { result, tested: None, answer, spoiled: false }
-}
-
-async fn tested(lane: &Lane, findings: Findings) -> Worked {
-    if let Some(capabilities) = &findings.capabilities
-        && let Err(error) = lane.keep_capabilities(capabilities).await
-    {
-        // They are asked again with the next test.
-        tracing::warn!(%error, "what was learnt of the server could not be kept");
-    }
-    let answer =
-        findings.failure.as_ref().map_or(breaker::Answer::Answered, |failure| answer_of(failure.reason));
-    Worked {
-        result: Ok(Done::default()),
-        tested: Some(findings.tested),
-        answer: Some(answer),
-        spoiled: false,
-    }
-}
-
-fn kind_of(work: Work) -> Kind {
-    match work {
-        Work::Outgoing { .. } => Kind::Outgoing,
-        Work::Incoming | Work::Test(_) => Kind::Incoming,
-    }
-}
-
-fn word_of(work: Work) -> &'static str {
-    match work {
-        Work::Test(_) => "test",
-        Work::Incoming | Work::Outgoing { .. } => kind_of(work).word(),
-    }
-}
-
-impl Worked {
-    /// The figures of a turn, and its place in the trace.
-    fn tell(&self, turn: &Turn, work: Work) {
-        let (metrics, label, kind) = (&turn.shared.metrics, &turn.current.label, kind_of(work));
-        let figure = match &self.result {
-            Ok(done) => {
-                let direction = match kind {
-                    Kind::Outgoing => Direction::Outgoing,
-                    Kind::Incoming | Kind::Act => Direction::Incoming,
-                };
-                if done.items > 0 {
-                    metrics.messages(label, direction, done.items.into());
-                }
-                TurnFigure::Success
-            }
-            Err(trouble) if trouble.is_fenced() => {
-                metrics.fenced_write(kind);
-                TurnFigure::Fenced
-            }
-            Err(Trouble::Exchange(failure)) => {
-                Span::current().record("reason", failure.reason.code());
-                TurnFigure::Failed(failure.reason)
-            }
-            Err(Trouble::Store(_) | Trouble::Lease) => TurnFigure::Failed(Reason::StoreUnavailable),
-        };
-        metrics.poll_ended(label, kind, figure);
-    }
-
-    fn ended(self, attempt: Attempt, work: Work, start: Timestamp, turn: Turn) -> Ended {
-        let duration = turn.begun.elapsed();
-        let operation = kind_of(work);
-        let spoiled = self.spoiled || self.result.as_ref().err().is_some_and(Trouble::spoils_holding);
-        let holding = (!spoiled).then_some(turn.holding);
-        if self.result.as_ref().err().is_some_and(Trouble::is_fenced) {
-            return Ended { attempt, result: TaskResult::Fenced, cycle: None, holding };
-        }
-        if let Some(tested) = self.tested {
-            return Ended { attempt, result: TaskResult::Test(tested), cycle: None, holding };
-        }
-        let (outcome, items) = match &self.result {
-            Ok(Done { items, more: false }) => (Outcome::Completed { items: *items }, *items),
-            Ok(Done { items, more: true }) => (Outcome::More { items: *items }, *items),
-            Err(trouble) => (trouble.outcome(), 0),
-        };
-        let reason = match outcome {
-            Outcome::Failed { reason, .. } => Some(reason),
-            Outcome::Completed { .. } | Outcome::More { .. } | Outcome::Held | Outcome::OursFailed => None,
-        };
-        let known = !matches!(outcome, Outcome::OursFailed | Outcome::Held);
-        let cycle = known.then(|| Cycle { operation, start, duration, items, outcome: word(reason), reason });
-        Ended { attempt, result: TaskResult::Turn(outcome), cycle, holding }
-    }
-}
-
-/// The word that stands for the end of a cycle.
-fn word(reason: Option<Reason>) -> &'static str {
-    use mailyard_policy::Nature;
-    match reason {
-        None => "success",
-        Some(reason) if reason.is_server_fault() => "server_fault",
-        Some(reason) => match reason.nature() {
-            Nature::Throttled => "throttled",
-            Nature::Transient => "transient",
-            Nature::Permanent | Nature::Configuration => "permanent",
-        },
-    }
-}
-
-async fn reload(shared: &Shared, fence: &mailyard_store::holder::Fence) -> Result<Holding, StoreError> {
-    let claimed = shared.store.reload(fence).await?;
-    Ok(Holding {
-        fence: claimed.fence,
-        cursor: claimed.cursor,
-        start: claimed.start,
-        has_inbound: claimed.has_inbound,
-    })
-}
-
-/// A writing that is never given up, unless somebody else holds the mailbox.
-struct Writing {
-    shared: Arc<Shared>,
-    holding: Option<Holding>,
-    fence: mailyard_store::holder::Fence,
-    kept: Kept,
-    facts: Vec<Fact>,
-    test: Option<TestEnd>,
-    cycle: Option<Cycle>,
-    forget_cursor: bool,
-}
-
-impl Writing {
-    async fn run(mut self) -> Option<Holding> {
-        loop {
-            match self.once().await {
-                Ok(holding) => return Some(holding),
-                Err(StoreError::Fenced) => {
-                    // The outcome of an earlier attempt may be what fences this one: then what is stored is ours.
-                    match reload(&self.shared, &self.fence).await {
-                        Ok(holding) => self.holding = Some(holding),
-                        Err(StoreError::Fenced) => return None,
-                        Err(_) => {}
-                    }
-                }
-                Err(error) => {
-                    tracing::warn!(mailbox = %self.fence.mailbox, %error, "the state of a mailbox is not written yet");
-                    self.holding = None;
-                    tokio::time::sleep(OWN_WAIT).await;
-                }
-            }
-        }
-    }
-
-    async fn once(&mut self) -> Result<Holding, StoreError> {
-        let mut holding = match self.holding.take() {
-            Some(holding) => holding,
-            None => reload(&self.shared, &self.fence).await?,
-        };
-        let at = self.shared.now();
-        let test = self.test.as_ref().map(|end| {
-            let result = if end.skipped {
-                TestResult::Skipped
-            } else if end.reasons.iter().any(Option::is_some) {
-                TestResult::Failure
-            } else {
-                TestResult::Success
-            };
-            (end.test, TestOutcome { result, reasons: end.reasons, at })
-        });
-        let commit = Commit {
-            kept: Some(self.kept),
-            facts: self.facts.clone(),
-            test,
-            cycle: self.cycle.clone(),
-            forget_cursor: self.forget_cursor,
-            at,
-            ..Commit::default()
-        };
-        let told = !commit.facts.is_empty() || commit.test.is_some();
-        let committed = self.shared.store.commit(&holding.fence, commit).await?;
-        if told {
-            self.shared.tell_facts();
-        }
-        holding.fence = committed.fence;
-        if self.forget_cursor {
-            holding.cursor = None::<Bytes>;
-            holding.start = None;
-        }
-        Ok(holding)
     }
 }

@@ -1,4 +1,4 @@
-//! One turn of reading an Inbox: a page of changes becomes rows, rows become records (rule 6.5 of the architecture).
+//! One turn of reading an Inbox: a page of changes becomes rows, rows become records.
 
 use std::sync::Arc;
 
@@ -93,7 +93,7 @@ async fn sync(turn: &mut Turn, mailbox: &Mailbox) -> Result<mailyard_exchange::c
     Ok(answer.value)
 }
 
-/// The later of the dates that people set; else when the mailbox was made, by Exchange's clock (rule 6.8).
+/// The later of the dates that people set; else when the mailbox was made, by Exchange's clock.
 fn start(turn: &Turn, server: Option<Timestamp>) -> Timestamp {
     let wished = turn.current.profile.process_email_from.max(turn.wanted.process_email_from);
     wished.unwrap_or_else(|| {

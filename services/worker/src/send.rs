@@ -1,5 +1,5 @@
 //! One turn of sending: each email is carried through the steps of its machine, every step stored before the act that
-//! it names (rule 6.7 of the architecture).
+//! it names.
 
 use mailyard_exchange::{
     Failure, Mailbox,

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use mailyard_host::metrics::Metrics;
+use mailyard_host::{clock, metrics::Metrics};
 
 use mailyard_policy::{
     BootTime, Timestamp,
@@ -93,14 +93,9 @@ impl Shared {
         (self.clocks.now)()
     }
 
-    /// A number that nobody else makes: the moment in front, chance behind it (ULID).
+    /// A number that nobody else makes, later ones greater.
     pub fn new_id(&self) -> u128 {
-        let mut chance = [0; 10];
-        // Without chance of the operating system nothing on this host is safe any more; the moment alone must do.
-        let _unlikely = getrandom::fill(&mut chance);
-        let mut bytes = [0; 16];
-        bytes[6..].copy_from_slice(&chance);
-        (self.now().as_millis().max(0) as u128) << 80 | u128::from_be_bytes(bytes)
+        clock::id()
     }
 
     /// Between half of a wait and the whole of it, so that not all of a cluster come at once.

@@ -1,4 +1,4 @@
-//! How large a share of a profile's mailboxes is failing, and when that is worth an alert and a mail (rule 6.3).
+//! How large a share of a profile's mailboxes is failing, and when that is worth an alert and a mail.
 
 use std::{fmt, str::FromStr, time::Duration};
 

@@ -240,10 +240,8 @@ impl Desk {
     }
 }
 
-/// Chance is there, or nothing on this host is safe any more; the moment alone must do then.
 fn new_alert_id() -> AlertId {
-    let moment = (mailyard_host::clock::now().as_millis().max(0) as u128) << 80;
-    AlertId::new(mailyard_host::clock::new_id().unwrap_or(moment))
+    AlertId::new(mailyard_host::clock::id())
 }
 
 /// The breaker of any lane holds the mailboxes of the whole profile back.

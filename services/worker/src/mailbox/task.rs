@@ -1,0 +1,254 @@
+//! A turn or a test of a mailbox, run beside its actor.
+
+use std::sync::Arc;
+
+use mailyard_host::metrics::{Direction, Turn as TurnFigure};
+use mailyard_policy::{
+    Reason, Timestamp, breaker,
+    id::{Attempt, MailboxId},
+    mailbox::{self as machine, Outcome, Work},
+    operation::Kind,
+};
+use mailyard_store::{
+    Error as StoreError,
+    holder::{Cycle, Fence, Wanted},
+};
+use tokio::time::Instant;
+use tracing::Span;
+
+use crate::{
+    lane::Lane,
+    poll, send,
+    shared::Shared,
+    test::{self, Findings},
+    turn::{Done, Holding, Trouble, Turn, answer_of},
+};
+
+/// What a task came to.
+pub struct Ended {
+    pub(super) attempt: Attempt,
+    pub(super) result: TaskResult,
+    pub(super) cycle: Option<Cycle>,
+    pub(super) holding: Option<Holding>,
+}
+
+/// How it ended.
+pub(super) enum TaskResult {
+    Turn(Outcome),
+    Test([Option<machine::Tested>; 3]),
+    Fenced,
+}
+
+/// A turn or a test, run beside the actor.
+pub(super) struct Task {
+    pub(super) shared: Arc<Shared>,
+    pub(super) lane: Arc<Lane>,
+    pub(super) mailbox: MailboxId,
+    pub(super) wanted: Arc<Wanted>,
+    pub(super) holding: Option<Holding>,
+    pub(super) fence: Fence,
+    pub(super) attempt: Attempt,
+    pub(super) work: Work,
+    pub(super) due: Timestamp,
+}
+
+impl Task {
+    pub(super) async fn run(self) -> Ended {
+        let attempt = self.attempt;
+        let nothing = |result, holding| Ended { attempt, result, cycle: None, holding };
+        if !self.shared.allows_reads() {
+            return nothing(TaskResult::Turn(Outcome::OursFailed), self.holding);
+        }
+        let holding = match self.holding {
+            Some(holding) => holding,
+            None => match reload(&self.shared, &self.fence).await {
+                Ok(holding) => holding,
+                Err(StoreError::Fenced) => return nothing(TaskResult::Fenced, None),
+                Err(_) => return nothing(TaskResult::Turn(Outcome::OursFailed), None),
+            },
+        };
+        if matches!(self.work, Work::Test(_)) {
+            // A person waits for it.
+            self.lane.ask();
+        }
+        let shared = self.shared.clone();
+        let _slot = shared.slot().await;
+        let Ok(ticket) = self.lane.admit(self.mailbox) else {
+            return nothing(TaskResult::Turn(Outcome::Held), Some(holding));
+        };
+        let mut turn = Turn {
+            current: self.lane.current(),
+            shared: self.shared.clone(),
+            mailbox: self.mailbox,
+            wanted: self.wanted,
+            holding,
+            begun: Instant::now(),
+        };
+        let start = self.shared.now();
+        let (metrics, label) = (&self.shared.metrics, &turn.current.label);
+        metrics.poll_began(label, kind_of(self.work), start.since(self.due));
+        let worked = {
+            let work = work(&mut turn, &self.lane, self.work);
+            let deadline = self.shared.settings.cycle_deadline;
+            tokio::select! {
+                worked = tokio::time::timeout(deadline, work) => worked.unwrap_or_else(|_| {
+                    Worked { result: Err(cycle_deadline()), tested: None, answer: None, spoiled: true }
+                }),
+                () = self.shared.lease_ended() => {
+                    Worked { result: Err(Trouble::Lease), tested: None, answer: None, spoiled: true }
+                }
+            }
+        };
+        self.lane.report(ticket, worked.answer);
+        worked.tell(&turn, self.work);
+        worked.ended(attempt, self.work, start, turn)
+    }
+}
+
+fn cycle_deadline() -> Trouble {
+    mailyard_exchange::Failure::new(
+        Reason::MailboxCycleDeadline,
+        mailyard_policy::outbox::Execution::Maybe,
+        "the turn took longer than the deployment allows",
+    )
+    .into()
+}
+
+struct Worked {
+    result: Result<Done, Trouble>,
+    tested: Option<[Option<machine::Tested>; 3]>,
+    answer: Option<breaker::Answer>,
+    /// It was dropped in the middle: what it held may not be what is stored.
+    spoiled: bool,
+}
+
+async fn work(turn: &mut Turn, lane: &Lane, work: Work) -> Worked {
+    let result = match work {
+        Work::Incoming => poll::poll(turn).await,
+        // Most turns are polls that find nothing: what is rare must not make their tasks larger.
+        Work::Outgoing { check } => Box::pin(send::send(turn, check)).await,
+        Work::Test(kinds) => {
+            let probe = lane.probe();
+            return match Box::pin(test::test(turn, kinds, probe.is_some())).await {
+                Ok(findings) => tested(lane, findings).await,
+                Err(trouble) => {
+                    Worked { answer: trouble.answer(), result: Err(trouble), tested: None, spoiled: false }
+                }
+            };
+        }
+    };
+    let answer = match &result {
+        Ok(_) => Some(breaker::Answer::Answered),
+        Err(trouble) => trouble.answer(),
+    };
+    Worked { result, tested: None, answer, spoiled: false }
+}
+
+async fn tested(lane: &Lane, findings: Findings) -> Worked {
+    if let Some(capabilities) = &findings.capabilities
+        && let Err(error) = lane.keep_capabilities(capabilities).await
+    {
+        // They are asked again with the next test.
+        tracing::warn!(%error, "what was learnt of the server could not be kept");
+    }
+    let answer =
+        findings.failure.as_ref().map_or(breaker::Answer::Answered, |failure| answer_of(failure.reason));
+    Worked {
+        result: Ok(Done::default()),
+        tested: Some(findings.tested),
+        answer: Some(answer),
+        spoiled: false,
+    }
+}
+
+fn kind_of(work: Work) -> Kind {
+    match work {
+        Work::Outgoing { .. } => Kind::Outgoing,
+        Work::Incoming | Work::Test(_) => Kind::Incoming,
+    }
+}
+
+pub(super) fn word_of(work: Work) -> &'static str {
+    match work {
+        Work::Test(_) => "test",
+        Work::Incoming | Work::Outgoing { .. } => kind_of(work).word(),
+    }
+}
+
+impl Worked {
+    /// The figures of a turn, and its place in the trace.
+    fn tell(&self, turn: &Turn, work: Work) {
+        let (metrics, label, kind) = (&turn.shared.metrics, &turn.current.label, kind_of(work));
+        let figure = match &self.result {
+            Ok(done) => {
+                let direction = match kind {
+                    Kind::Outgoing => Direction::Outgoing,
+                    Kind::Incoming | Kind::Act => Direction::Incoming,
+                };
+                if done.items > 0 {
+                    metrics.messages(label, direction, done.items.into());
+                }
+                TurnFigure::Success
+            }
+            Err(trouble) if trouble.is_fenced() => {
+                metrics.fenced_write(kind);
+                TurnFigure::Fenced
+            }
+            Err(Trouble::Exchange(failure)) => {
+                Span::current().record("reason", failure.reason.code());
+                TurnFigure::Failed(failure.reason)
+            }
+            Err(Trouble::Store(_) | Trouble::Lease) => TurnFigure::Failed(Reason::StoreUnavailable),
+        };
+        metrics.poll_ended(label, kind, figure);
+    }
+
+    fn ended(self, attempt: Attempt, work: Work, start: Timestamp, turn: Turn) -> Ended {
+        let duration = turn.begun.elapsed();
+        let operation = kind_of(work);
+        let spoiled = self.spoiled || self.result.as_ref().err().is_some_and(Trouble::spoils_holding);
+        let holding = (!spoiled).then_some(turn.holding);
+        if self.result.as_ref().err().is_some_and(Trouble::is_fenced) {
+            return Ended { attempt, result: TaskResult::Fenced, cycle: None, holding };
+        }
+        if let Some(tested) = self.tested {
+            return Ended { attempt, result: TaskResult::Test(tested), cycle: None, holding };
+        }
+        let (outcome, items) = match &self.result {
+            Ok(Done { items, more: false }) => (Outcome::Completed { items: *items }, *items),
+            Ok(Done { items, more: true }) => (Outcome::More { items: *items }, *items),
+            Err(trouble) => (trouble.outcome(), 0),
+        };
+        let reason = match outcome {
+            Outcome::Failed { reason, .. } => Some(reason),
+            Outcome::Completed { .. } | Outcome::More { .. } | Outcome::Held | Outcome::OursFailed => None,
+        };
+        let known = !matches!(outcome, Outcome::OursFailed | Outcome::Held);
+        let cycle = known.then(|| Cycle { operation, start, duration, items, outcome: word(reason), reason });
+        Ended { attempt, result: TaskResult::Turn(outcome), cycle, holding }
+    }
+}
+
+/// The word that stands for the end of a cycle.
+pub(super) fn word(reason: Option<Reason>) -> &'static str {
+    use mailyard_policy::Nature;
+    match reason {
+        None => "success",
+        Some(reason) if reason.is_server_fault() => "server_fault",
+        Some(reason) => match reason.nature() {
+            Nature::Throttled => "throttled",
+            Nature::Transient => "transient",
+            Nature::Permanent | Nature::Configuration => "permanent",
+        },
+    }
+}
+
+pub(super) async fn reload(shared: &Shared, fence: &Fence) -> Result<Holding, StoreError> {
+    let claimed = shared.store.reload(fence).await?;
+    Ok(Holding {
+        fence: claimed.fence,
+        cursor: claimed.cursor,
+        start: claimed.start,
+        has_inbound: claimed.has_inbound,
+    })
+}
