@@ -5,7 +5,7 @@ pub mod kill;
 pub mod process;
 pub mod tenant;
 
-use std::{error::Error, future::Future, sync::Arc, time::Duration};
+use std::{error::Error, future::Future, path::PathBuf, sync::Arc, time::Duration};
 
 use mailyard::embedded;
 use mailyard_coordinator::{Coordinator, leader::Leader, leadership::Leading};
@@ -49,6 +49,8 @@ pub struct Stage {
     pub leading: Leading,
     /// The end of everything.
     pub shutdown: Shutdown,
+    /// The file of the store.
+    pub database: PathBuf,
     _folder: tempfile::TempDir,
 }
 
@@ -95,7 +97,7 @@ impl Stage {
     /// # Errors
     /// Whatever keeps it from being built.
     pub async fn with(
-        options: impl FnOnce(usize, u64, std::path::PathBuf) -> Options,
+        options: impl FnOnce(usize, u64, PathBuf) -> Options,
         mailboxes: usize,
         settings: Settings,
         config: Config,
@@ -103,8 +105,8 @@ impl Stage {
         let folder = tempfile::tempdir()?;
         let simulator = Simulator::start(options(mailboxes, 1, folder.path().join("sim"))).await?;
         let key = MasterKey::load_or_create(&folder.path().join("master.key"))?;
-        let store: Arc<dyn Store> =
-            Arc::new(SqliteStore::open(&folder.path().join("mailyard.db"), key).await?);
+        let database = folder.path().join("mailyard.db");
+        let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&database, key).await?);
         let org = Org("default".to_owned());
         let profile = profile(&simulator, &org)?;
         let password = simulator.ready().password.clone().into();
@@ -121,7 +123,18 @@ impl Stage {
         let embedded = embedded::start(store.clone(), &config, settings, &metrics, &shutdown).await?;
         let Coordinator { leader, leading, .. } = embedded.coordinator;
         let profile = profile.id;
-        Ok(Self { simulator, store, org, profile, addresses, leader, leading, shutdown, _folder: folder })
+        Ok(Self {
+            simulator,
+            store,
+            org,
+            profile,
+            addresses,
+            leader,
+            leading,
+            shutdown,
+            database,
+            _folder: folder,
+        })
     }
 
     /// Tests and enables all mailboxes, and waits until every test has ended well.

@@ -14,6 +14,7 @@ use mailyard_store::{
     query::{Filter, Page},
 };
 use mailyard_tests::{Outcome, Stage, hurried};
+use sqlx::{Connection as _, Executor as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
 fn rule(json: &str) -> Outcome<Rule> {
@@ -236,5 +237,62 @@ async fn a_holder_explains_what_it_holds_and_gives_it_back_at_the_end() -> Outco
     assert!(stage.shutdown.finished(Duration::from_secs(10)).await);
     let shards = stage.store.shards().await?;
     assert!(shards.iter().all(|shard| shard.owner.is_none()), "{shards:?}");
+    Ok(())
+}
+
+/// A second hand on the file puts the faults in.
+async fn hand(stage: &Stage) -> Outcome<SqliteConnection> {
+    Ok(SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(&stage.database)).await?)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn rows_that_cannot_be_understood_stop_neither_alerts_nor_ratios() -> Outcome {
+    let stage = stage(1).await?;
+    stage.test_and_enable().await?;
+    hand(&stage)
+        .await?
+        .execute(
+            "INSERT INTO fact(org, text, at) VALUES ('default', 'of a later version', 0);
+             INSERT INTO lane(profile_id, lane, org, epoch, breaker, open, throttle)
+               SELECT profile_id, 1, org, 0, '', 'OF_A_LATER_VERSION', '' FROM profile;
+             UPDATE profile SET lanes = 2",
+        )
+        .await?;
+    let one = &stage.addresses[0];
+    stage.simulator.fault(rule(&format!(r#"{{"kind":"mailbox_unavailable","mailbox":"{one}"}}"#))?)?;
+    stage
+        .until("its alert is open, and the ratio's", || async {
+            let unavailable = open(&stage, Reason::MailboxUnavailable).await?;
+            Ok(!unavailable.is_empty() && !open(&stage, Reason::ProfileFailureRatioHigh).await?.is_empty())
+        })
+        .await?;
+    assert!(stage.store.unbooked(9).await?.iter().all(|fact| fact.fact.is_ok()), "it is not met again");
+    let id = OperationId::new(clock::new_id()?);
+    let all = Selection::Matching(Filter::All);
+    stage.simulator.clear_faults();
+    stage.store.start_test(&stage.org, id, &all, "all", clock::now()).await?;
+    stage
+        .until("tests are handed out and end", || async {
+            Ok(stage.store.operation(id).await?.ok_or("no operation")?.state == LongState::Done)
+        })
+        .await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn sessions_end_with_the_leadership_and_begin_anew_with_the_next() -> Outcome {
+    let stage = stage(2).await?;
+    stage.test_and_enable().await?;
+    let mut hand = hand(&stage).await?;
+    let sessions = async |count: usize, what: &str| {
+        stage.until(what, || async { Ok(stage.leader.beating().await.len() == count) }).await
+    };
+    sessions(1, "the worker is here").await?;
+    hand.execute("UPDATE coordinator SET nonce = randomblob(16), lease_until = lease_until + 3600000")
+        .await?;
+    sessions(0, "its session is closed").await?;
+    assert_eq!(stage.leading.now(), None);
+    hand.execute("UPDATE coordinator SET lease_until = 0").await?;
+    sessions(1, "it found who leads").await?;
+    assert!(stage.leading.now().is_some());
     Ok(())
 }

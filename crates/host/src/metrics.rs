@@ -69,6 +69,7 @@ struct Figures {
     mailboxes: Gauge<2>,
     alerts: Gauge<1>,
     fenced: Counter<1>,
+    unreadable: Counter<1>,
 }
 
 impl Metrics {
@@ -108,6 +109,11 @@ impl Metrics {
                 "mailyard_fenced_writes",
                 "Writes refused because another holder has the mailbox",
                 ["operation"],
+            ),
+            unreadable: of.counter(
+                "mailyard_unreadable_rows",
+                "Rows of the database that could not be understood and were passed over",
+                ["table"],
             ),
             profiles: Mutex::default(),
             registry: of.finish(),
@@ -188,6 +194,11 @@ impl Metrics {
         self.0.fenced.add([word(operation)], 1);
     }
 
+    /// A row of this table could not be understood and was passed over.
+    pub fn unreadable_row(&self, table: &'static str) {
+        self.0.unreadable.add([Label::Word(table)], 1);
+    }
+
     /// All figures as OpenMetrics text.
     pub fn render(&self) -> String {
         let mut page = String::new();
@@ -235,6 +246,7 @@ mod tests {
         metrics.mailboxes(&head_office, Health::Failing, 8);
         metrics.open_alerts(Level::Error, 1);
         metrics.fenced_write(Kind::Incoming);
+        metrics.unreadable_row("fact");
         let page = metrics.render().replace(env!("CARGO_PKG_VERSION"), "VERSION");
         assert!(page.ends_with("# EOF\n"));
         assert!(page.contains("mailyard_poll_lag_seconds_bucket{le=\"5.0\",profile="), "{page}");

@@ -23,7 +23,7 @@ pub struct Fence {
     pub mailbox: MailboxId,
     /// The grant under which it was claimed.
     pub epoch: Epoch,
-    /// The grant's word.
+    /// The claim's word: no other claim has it, not even one under the same grant.
     pub nonce: Nonce,
     /// How many fenced transactions the mailbox has seen.
     pub commit_ver: u64,
@@ -71,6 +71,38 @@ pub struct Claimed {
     pub start: Option<Timestamp>,
     /// True if rows of `inbound` wait.
     pub has_inbound: bool,
+}
+
+/// What a claim took.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Claims {
+    /// Mailboxes that can be held.
+    pub mailboxes: Vec<Claimed>,
+    /// Mailboxes whose rows cannot be understood. They are set aside: what people see of them says so, and they are
+    /// read again when they are claimed again.
+    pub unreadable: Vec<Unreadable>,
+}
+
+/// A mailbox whose row cannot be understood.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unreadable {
+    /// Which.
+    pub mailbox: MailboxId,
+    /// What cannot be understood.
+    pub detail: String,
+}
+
+/// A claim of this process as it stands in the store.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Standing {
+    /// Which mailbox.
+    pub mailbox: MailboxId,
+    /// Its profile.
+    pub profile: ProfileId,
+    /// The grant under which it was claimed.
+    pub epoch: Epoch,
+    /// The claim's word.
+    pub nonce: Nonce,
 }
 
 /// An item of which only the id is known yet.
@@ -286,8 +318,16 @@ pub struct Lane {
 #[async_trait]
 pub trait Holder: Send + Sync {
     /// Claims up to `limit` mailboxes, in shards that this process owns, whose fence is older than their shard's
-    /// grant. Claiming reads and fences in one statement. An empty answer means that everything is claimed.
-    async fn claim(&self, incarnation: Incarnation, limit: u32) -> Result<Vec<Claimed>>;
+    /// grant. Claiming reads and fences in one transaction. An empty answer means that everything is claimed.
+    async fn claim(&self, incarnation: Incarnation, limit: u32) -> Result<Claims>;
+
+    /// Claims these mailboxes, in shards that this process owns, whoever of this process has claimed them before: it
+    /// can write no more.
+    async fn claim_again(&self, incarnation: Incarnation, mailboxes: &[MailboxId]) -> Result<Claims>;
+
+    /// Everything that this process has claimed under grants that it has now, without mailboxes that have no profile:
+    /// what it should hold.
+    async fn standing(&self, incarnation: Incarnation) -> Result<Vec<Standing>>;
 
     /// Mailboxes that this process has claimed and of which people want something that no holder has applied yet.
     async fn unapplied(&self, incarnation: Incarnation, limit: u32) -> Result<Vec<(MailboxId, Wanted)>>;

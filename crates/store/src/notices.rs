@@ -22,8 +22,8 @@ pub struct Unbooked {
     pub number: u64,
     /// Where it belongs.
     pub org: Org,
-    /// What happened.
-    pub fact: Fact,
+    /// What happened; or what of it cannot be understood.
+    pub fact: Result<Fact, String>,
 }
 
 /// An alert.
@@ -117,7 +117,7 @@ pub trait Notices: Send + Sync {
     /// Takes facts up and changes alerts. Written by the leader.
     async fn book(&self, lead: &Leadership, booking: &Booking) -> Result<()>;
 
-    /// Open alerts, all of them, for a leader that begins.
+    /// Open alerts, all of them that can be understood, for a leader that begins.
     async fn open_alerts(&self) -> Result<Vec<Alert>>;
 
     /// States of ratio machines, for a leader that begins.

@@ -60,6 +60,9 @@ contract! {
     commits::a_released_shard_is_claimed_with_what_was_kept;
     commits::an_unknown_outcome_is_read_again;
     commits::a_mailbox_that_moves_is_taken_from_its_holder;
+    commits::a_claim_made_again_takes_the_mailbox_from_the_former_one;
+    commits::another_profile_takes_a_mailbox_from_its_holder_even_in_the_same_shard;
+    commits::mailboxes_without_a_profile_hide_nobodys_wishes;
     commits::seen_items_are_added_once;
     commits::one_mail_in_fifty_mailboxes_is_one_record;
     commits::another_mail_with_the_same_id_is_told_apart;

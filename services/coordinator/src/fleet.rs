@@ -173,6 +173,7 @@ impl Actor for Fleet {
             Message::Registered(opened) => {
                 let beat = cluster::Beat::default();
                 state.sessions.insert(opened.incarnation, Session { opened, beat, told: None });
+                state.close_if_deposed();
                 state.begin_round(&myself);
             }
             Message::Beat(incarnation, beat) => state.beat(incarnation, beat),
@@ -224,9 +225,20 @@ impl State {
         if let Some(found) = found {
             self.tell_desired(&found);
         }
+        self.close_if_deposed();
         if std::mem::take(&mut self.round_wanted) {
             self.begin_round(myself);
         }
+    }
+
+    /// Closes all sessions of a coordinator that does not lead: their workers look for the one that does.
+    fn close_if_deposed(&mut self) {
+        if self.arguments.leading.now().is_some() || self.sessions.is_empty() {
+            return;
+        }
+        tracing::info!(sessions = self.sessions.len(), "another coordinator leads: sessions are closed");
+        self.sessions.clear();
+        self.asked.clear();
     }
 
     /// Tells each worker everything it shall hold, if that is not what it was told last.

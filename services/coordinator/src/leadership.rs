@@ -1,12 +1,15 @@
 //! The leadership of this coordinator, as everything that only a leader may do reads it.
 
-use std::time::Duration;
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
 
 use mailyard_store::{
     Error as StoreError, Store,
     fleet::{Leadership, SoleHolder},
 };
-use tokio::sync::watch;
+use tokio::{sync::watch, time::Instant};
 
 /// A leadership lasts so long,
 pub const LEASE: Duration = Duration::from_secs(10);
@@ -15,28 +18,32 @@ pub const RENEWED: Duration = Duration::from_secs(2);
 
 /// Whether this coordinator leads. Copies speak of the same leadership.
 #[derive(Clone, Debug)]
-pub struct Leading(watch::Sender<Option<Leadership>>);
+pub struct Leading {
+    lead: watch::Sender<Option<Leadership>>,
+    /// When it was asked for the leadership that it has.
+    renewed: Arc<Mutex<Instant>>,
+}
 
 impl Default for Leading {
     fn default() -> Self {
-        Self(watch::Sender::new(None))
+        Self { lead: watch::Sender::new(None), renewed: Arc::new(Mutex::new(Instant::now())) }
     }
 }
 
 impl Leading {
     /// The leadership as it stands; `None`: somebody else leads, or nobody.
     pub fn now(&self) -> Option<Leadership> {
-        *self.0.borrow()
+        *self.lead.borrow()
     }
 
     /// Tells of each change.
     pub fn changes(&self) -> watch::Receiver<Option<Leadership>> {
-        self.0.subscribe()
+        self.lead.subscribe()
     }
 
     /// It is over: a write of this term was refused.
     pub fn lost(&self, lead: &Leadership) {
-        let ended = self.0.send_if_modified(|now| {
+        let ended = self.lead.send_if_modified(|now| {
             let ours = now.as_ref() == Some(lead);
             if ours {
                 *now = None;
@@ -59,25 +66,40 @@ impl Leading {
     /// Leads on, or stands for leader. With proof that nobody else can be there, at once.
     ///
     /// # Errors
-    /// The store's; what was believed of the leadership stays.
+    /// The store's; what was believed of the leadership stays until its lease has ended.
     pub async fn keep(
         &self,
         store: &dyn Store,
         holder: &str,
         proof: Option<SoleHolder>,
     ) -> Result<Option<Leadership>, StoreError> {
+        let asked = Instant::now();
         if let Some(lead) = self.now() {
             match self.learn(&lead, store.renew_leadership(&lead, LEASE).await) {
-                Ok(()) => return Ok(Some(lead)),
+                Ok(()) => {
+                    *self.renewed() = asked;
+                    return Ok(Some(lead));
+                }
                 Err(StoreError::Fenced) => {}
-                Err(error) => return Err(error),
+                Err(error) => {
+                    if self.renewed().elapsed() >= LEASE {
+                        // Whoever reaches the store may lead now.
+                        self.lost(&lead);
+                    }
+                    return Err(error);
+                }
             }
         }
         let lead = store.elect(holder, LEASE, proof).await?;
         if let Some(lead) = &lead {
+            *self.renewed() = asked;
             tracing::info!(term = lead.term.0, "this coordinator leads");
         }
-        self.0.send_replace(lead);
+        self.lead.send_replace(lead);
         Ok(lead)
+    }
+
+    fn renewed(&self) -> MutexGuard<'_, Instant> {
+        self.renewed.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }

@@ -7,6 +7,7 @@ pub mod duties;
 pub mod filter;
 pub mod fleet;
 pub mod import;
+mod lanes;
 pub mod leader;
 pub mod leadership;
 pub mod mail;

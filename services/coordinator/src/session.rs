@@ -56,13 +56,17 @@ impl SessionService for Sessions {
         let fleet = self.0.clone();
         tokio::spawn(async move {
             let (tell, told) = mpsc::channel(ON_THE_WAY);
-            match admit(&fleet, hello, tell.clone()).await {
+            // The fleet alone keeps it: when it drops it, the session ends.
+            let known = tell.downgrade();
+            match admit(&fleet, hello, tell).await {
                 Ok((incarnation, welcome)) => {
                     let greeted = say(&to, ToWorker::Welcome(welcome)).await;
                     if greeted {
                         carry(&fleet, incarnation, from, told, &to).await;
                     }
-                    let _stopped = fleet.actor().cast(Message::Closed(incarnation, tell));
+                    if let Some(tell) = known.upgrade() {
+                        let _stopped = fleet.actor().cast(Message::Closed(incarnation, tell));
+                    }
                 }
                 Err(refused) => {
                     let _gone = say(&to, ToWorker::Refused(refused)).await;

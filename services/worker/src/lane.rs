@@ -127,7 +127,14 @@ impl Lane {
         epoch: Epoch,
         tell: impl Fn(Signal) + Send + Sync + 'static,
     ) -> store::Result<Arc<Self>> {
-        let kept = shared.store.lane(profile.id, number).await?.unwrap_or_default();
+        let kept = match shared.store.lane(profile.id, number).await {
+            Ok(kept) => kept.unwrap_or_default(),
+            Err(error @ store::Error::Corrupt(_)) => {
+                tracing::error!(profile = %profile.id, lane = number, %error, "what is kept of a lane is forgotten");
+                store::holder::Lane::default()
+            }
+            Err(error) => return Err(error),
+        };
         let password = shared.store.password(profile.id).await?;
         let now = shared.now();
         let breaker = kept.breaker.parse().unwrap_or_else(|_| Breaker::new(now));

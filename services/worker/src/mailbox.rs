@@ -57,7 +57,7 @@ pub enum Message {
 /// What a writing came to.
 pub struct Settled {
     attempt: Attempt,
-    /// `None`: somebody else holds the mailbox now.
+    /// `None`: somebody else holds the mailbox now, or nobody can say what is stored.
     holding: Option<Holding>,
 }
 
@@ -91,8 +91,10 @@ pub struct State {
     id: MailboxId,
     machine: machine::Mailbox,
     wanted: Arc<Wanted>,
-    /// With the task, while one runs.
+    /// With the task or the writing, while one is under way; none also after one that lost it: it is read anew.
     holding: Option<Holding>,
+    /// A task or a writing is under way.
+    busy: bool,
     /// What was held last, to ask the store by.
     last_fence: Fence,
     cycles: VecDeque<Past>,
@@ -134,6 +136,7 @@ impl Actor for MailboxActor {
                 start: claimed.start,
                 has_inbound: claimed.has_inbound,
             }),
+            busy: false,
             // All at once: growing would leave holes of every size behind.
             cycles: VecDeque::with_capacity(CYCLES),
             unsaved_cycle: None,
@@ -193,9 +196,7 @@ impl State {
             }
             Message::Stop => {
                 self.stopping = true;
-                if self.holding.is_some() {
-                    myself.stop(None);
-                }
+                self.stop_if_idle(myself);
             }
         }
     }
@@ -219,10 +220,18 @@ impl State {
         }
     }
 
+    fn stop_if_idle(&self, myself: &ActorRef<Message>) {
+        if self.stopping && !self.busy {
+            myself.stop(None);
+        }
+    }
+
     fn step(&mut self, myself: &ActorRef<Message>, event: Event) {
         let rules = self.lane.current().rules;
         let now = self.shared.now();
         match self.machine.step(&rules, event, now) {
+            // What is to be written is written; nothing new begins.
+            Some(Effect::Run { .. }) if self.stopping => {}
             Some(Effect::Run { attempt, work }) => self.run(myself, attempt, work),
             Some(Effect::Settle { attempt, notes, test, forget_cursor }) => {
                 self.settle(myself, attempt, &notes, test, forget_cursor);
@@ -233,6 +242,7 @@ impl State {
         self.due = wake;
         self.shared.scheduler.set(self.id, wake);
         self.count(self.machine.kept().health() != Health::NotEligible);
+        self.stop_if_idle(myself);
     }
 
     fn count(&mut self, counts: bool) {
@@ -243,6 +253,7 @@ impl State {
     }
 
     fn run(&mut self, myself: &ActorRef<Message>, attempt: Attempt, work: Work) {
+        self.busy = true;
         let task = Task {
             shared: self.shared.clone(),
             lane: self.lane.clone(),
@@ -265,16 +276,19 @@ impl State {
             epoch = self.last_fence.epoch.0,
             reason = field::Empty,
         );
-        let answer = Answer { mailbox: myself.clone(), attempt, given: false };
+        let lost =
+            Ended { attempt, result: TaskResult::Turn(Outcome::OursFailed), cycle: None, holding: None };
+        let answer = Answer::new(myself, Message::Ended(Box::new(lost)));
         let running = async move {
             let ended = task.run().await;
-            answer.give(ended);
+            answer.give(Message::Ended(Box::new(ended)));
         };
         tokio::spawn(running.instrument(span));
     }
 
     fn ended(&mut self, myself: &ActorRef<Message>, ended: Ended) {
         let Ended { attempt, result, cycle, holding } = ended;
+        self.busy = false;
         if let Some(holding) = holding {
             self.last_fence = holding.fence;
             self.holding = Some(holding);
@@ -295,9 +309,6 @@ impl State {
             TaskResult::Turn(outcome) => self.step(myself, Event::Ended(attempt, outcome)),
             TaskResult::Test(tested) => self.step(myself, Event::TestEnded(attempt, tested)),
         }
-        if self.stopping && self.machine.work().is_none() && self.holding.is_some() {
-            myself.stop(None);
-        }
     }
 
     fn settle(
@@ -308,6 +319,7 @@ impl State {
         test: Option<TestEnd>,
         forget_cursor: bool,
     ) {
+        self.busy = true;
         let now = self.shared.now();
         let writing = Writing {
             shared: self.shared.clone(),
@@ -319,12 +331,14 @@ impl State {
             cycle: self.unsaved_cycle.take().map(|cycle| *cycle),
             forget_cursor,
         };
-        let myself = myself.clone();
+        // Its actor stops, and begins anew from what is stored.
+        let lost = Settled { attempt, holding: None };
+        let answer = Answer::new(myself, Message::Settled(Box::new(lost)));
         let cause = self.cause.as_deref().cloned().unwrap_or_else(Span::none);
         let span = tracing::debug_span!(parent: &cause, "settle", mailbox = %self.id, attempt = attempt.0);
         tokio::spawn(async move {
             let holding = writing.run().instrument(span).await;
-            let _stopped = myself.cast(Message::Settled(Box::new(Settled { attempt, holding })));
+            answer.give(Message::Settled(Box::new(Settled { attempt, holding })));
         });
     }
 
@@ -333,11 +347,9 @@ impl State {
             tracing::info!(mailbox = %self.id, "somebody else holds the mailbox now");
             return myself.stop(None);
         };
+        self.busy = false;
         self.last_fence = holding.fence;
         self.holding = Some(holding);
-        if self.stopping {
-            return myself.stop(None);
-        }
         self.step(myself, Event::Settled(settled.attempt));
     }
 
@@ -378,29 +390,28 @@ impl Past {
 /// What the actor waits for: it gets one, also from a task that panics.
 struct Answer {
     mailbox: ActorRef<Message>,
-    attempt: Attempt,
-    given: bool,
+    otherwise: Option<Message>,
 }
 
 impl Answer {
-    fn give(mut self, ended: Ended) {
-        self.given = true;
+    fn new(mailbox: &ActorRef<Message>, otherwise: Message) -> Self {
+        Self { mailbox: mailbox.clone(), otherwise: Some(otherwise) }
+    }
+
+    fn give(mut self, message: Message) {
+        self.otherwise = None;
         // The mailbox may have been stopped meanwhile: what was written is written.
-        let _stopped = self.mailbox.cast(Message::Ended(Box::new(ended)));
+        let _stopped = self.mailbox.cast(message);
     }
 }
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        if self.given {
-            return;
-        }
+        let Some(message) = self.otherwise.take() else { return };
         // Tasks are also dropped with the process.
         if std::thread::panicking() {
             tracing::error!("a task of a mailbox came to an unforeseen end");
         }
-        let (attempt, result) = (self.attempt, TaskResult::Turn(Outcome::OursFailed));
-        let ended = Ended { attempt, result, cycle: None, holding: None };
-        let _stopped = self.mailbox.cast(Message::Ended(Box::new(ended)));
+        let _stopped = self.mailbox.cast(message);
     }
 }

@@ -70,10 +70,18 @@ pub struct Session {
     version: u64,
     /// What this process holds, as it was told last.
     held: BTreeMap<u32, u64>,
-    /// Grants whose mailboxes are being stopped.
+    /// Grants that are to be given back: what is not given back yet is tried again with each beat.
+    leaving: BTreeMap<u64, ShardId>,
+    /// Those of them whose mailboxes are being stopped, or whose release is under way.
     draining: BTreeSet<u64>,
-    drained: JoinSet<u64>,
+    drained: JoinSet<Drained>,
     beats: u64,
+}
+
+/// What came of giving a grant back.
+struct Drained {
+    epoch: u64,
+    released: bool,
 }
 
 impl Session {
@@ -94,6 +102,7 @@ impl Session {
             max_term: 0,
             version: 0,
             held: BTreeMap::new(),
+            leaving: BTreeMap::new(),
             draining: BTreeSet::new(),
             drained: JoinSet::new(),
             beats: 0,
@@ -169,6 +178,7 @@ impl Session {
                     Err(status) => return Ended::Broken(Box::new(status)),
                 },
                 _ = beat.tick() => {
+                    self.give_back();
                     let Some(beat) = self.beat().await else { return Ended::Silent };
                     if !say(to, Said::Beat(beat)).await {
                         return Ended::Silent;
@@ -179,8 +189,11 @@ impl Session {
                         return Ended::Silent;
                     }
                 }
-                Some(Ok(epoch)) = self.drained.join_next() => {
-                    self.draining.remove(&epoch);
+                Some(Ok(drained)) = self.drained.join_next() => {
+                    self.draining.remove(&drained.epoch);
+                    if drained.released {
+                        self.leaving.remove(&drained.epoch);
+                    }
                 }
             }
         }
@@ -233,34 +246,39 @@ impl Session {
         (self.max_term, self.version) = (term, version);
         let held: BTreeMap<u32, u64> = grants.iter().map(|grant| (grant.shard, grant.epoch)).collect();
         let gone = std::mem::replace(&mut self.held, held);
-        for (shard, epoch) in gone {
-            if self.held.get(&shard) != Some(&epoch) {
-                self.drain(shard, epoch);
+        let gone = gone.into_iter().filter(|(shard, epoch)| self.held.get(shard) != Some(epoch));
+        let revoked = grants.iter().filter(|grant| grant.revoking).map(|grant| (grant.shard, grant.epoch));
+        for (shard, epoch) in gone.chain(revoked) {
+            if let Some(shard) = u16::try_from(shard).ok().and_then(ShardId::new) {
+                self.leaving.insert(epoch, shard);
             }
         }
-        for grant in grants.iter().filter(|grant| grant.revoking) {
-            self.drain(grant.shard, grant.epoch);
-        }
+        self.give_back();
         self.cast(Message::Round(tracing::Span::none()));
     }
 
-    /// Stops the mailboxes of a grant, and gives its shard back once nothing of it runs here any more.
-    fn drain(&mut self, shard: u32, epoch: u64) {
-        let shard = u16::try_from(shard).ok().and_then(ShardId::new);
-        let Some(shard) = shard.filter(|_| self.draining.insert(epoch)) else { return };
-        let (shared, supervisor, incarnation) =
-            (self.shared.clone(), self.supervisor.clone(), self.incarnation);
-        self.drained.spawn(async move {
-            let epochs = BTreeSet::from([Epoch(epoch)]);
-            let stopped = supervisor.call(|reply| Message::Drain(epochs, reply), None).await;
-            if matches!(stopped, Ok(CallResult::Success(())))
-                && let Err(error) = shared.store.release(incarnation, &[(shard, Epoch(epoch))]).await
-            {
-                // It is asked back again.
-                tracing::warn!(%error, "a shard could not be given back yet");
+    /// Stops the mailboxes of grants that go away, and gives their shards back once nothing of them runs here any more.
+    fn give_back(&mut self) {
+        for (epoch, shard) in &self.leaving {
+            let (epoch, shard) = (*epoch, *shard);
+            if !self.draining.insert(epoch) {
+                continue;
             }
-            epoch
-        });
+            let (shared, supervisor, incarnation) =
+                (self.shared.clone(), self.supervisor.clone(), self.incarnation);
+            self.drained.spawn(async move {
+                let epochs = BTreeSet::from([Epoch(epoch)]);
+                let stopped = supervisor.call(|reply| Message::Drain(epochs, reply), None).await;
+                if !matches!(stopped, Ok(CallResult::Success(()))) {
+                    return Drained { epoch, released: false };
+                }
+                let released = shared.store.release(incarnation, &[(shard, Epoch(epoch))]).await;
+                if let Err(error) = &released {
+                    tracing::warn!(%error, "a shard could not be given back yet");
+                }
+                Drained { epoch, released: released.is_ok() }
+            });
+        }
     }
 
     fn explain(&self, explain: Explain, to: mpsc::Sender<FromWorker>) {

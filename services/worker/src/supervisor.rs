@@ -1,5 +1,8 @@
 //! The actor above the mailboxes: it claims what this process owns, starts an actor for each, and hands on what people
-//! want. All of it is level-triggered: a lost nudge costs one round.
+//! want. All of it is level-triggered: a lost nudge costs one round, and whatever the store says is held here and is
+//! not, for whatever reason, is claimed again.
+
+mod round;
 
 use std::{
     collections::{BTreeSet, HashMap},
@@ -7,27 +10,25 @@ use std::{
     time::Duration,
 };
 
-use mailyard_policy::id::{self, Epoch, Incarnation, MailboxId, Nonce, ProfileId};
-use mailyard_store::{
-    Error as StoreError,
-    holder::{Claimed, Fence},
-};
+use mailyard_policy::id::{Epoch, Incarnation, MailboxId, Nonce, ProfileId};
+use mailyard_store::holder::{Claimed, Fence, Standing};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
-use tokio::task::AbortHandle;
+use tokio::{task::AbortHandle, time::Instant};
 use tracing::{Instrument as _, Span};
 
+use self::round::{Found, Lanes, Round};
 use crate::{
-    lane::{Lane, Signal},
+    lane::Lane,
     mailbox::{Arguments, Explained, MailboxActor, Message as MailboxMessage},
     shared::Shared,
 };
 
-/// Mailboxes of one claim: what they take up on their way stays with the process.
-const CLAIMED_AT_ONCE: u32 = 128;
-/// Wishes, and mailboxes with something to send, of one round.
-const WISHES_AT_ONCE: u32 = 500;
 /// Between two rounds without a nudge.
 const ROUND: Duration = Duration::from_secs(2);
+/// What is held is compared with what is claimed so often,
+const COMPARED: Duration = Duration::from_mins(1);
+/// and sooner, but no more often than this, when they may differ.
+const COMPARED_AGAIN: Duration = Duration::from_secs(1);
 /// Mailboxes that become due at once are woken in portions.
 const WOKEN_AT_ONCE: usize = 256;
 
@@ -41,8 +42,6 @@ pub enum Message {
     Round(Span),
     /// What a round found.
     Found(Box<Found>),
-    /// A mailbox whose actor was lost, as it is stored.
-    Revived(Box<Claimed>, Arc<Lane>),
     /// These are due.
     Due(Vec<MailboxId>),
     /// The breaker wants this one to try the server.
@@ -59,27 +58,6 @@ pub enum Message {
     Drain(BTreeSet<Epoch>, RpcReplyPort<()>),
 }
 
-/// What a round found in the store.
-pub struct Found {
-    claimed: Vec<(Claimed, Arc<Lane>)>,
-    wanted: Vec<(MailboxId, mailyard_store::holder::Wanted)>,
-    outgoing: Vec<MailboxId>,
-    changed_profiles: bool,
-    lanes: Lanes,
-    /// Claimed, and not to be started yet: nobody else will claim them, so the next round tries again.
-    unstarted: Vec<Claimed>,
-    cause: Span,
-}
-
-type Lanes = HashMap<(ProfileId, u16), OpenLane>;
-
-#[derive(Clone)]
-struct OpenLane {
-    lane: Arc<Lane>,
-    epoch: Epoch,
-    keeper: AbortHandle,
-}
-
 /// What the supervisor keeps.
 pub struct State {
     shared: Arc<Shared>,
@@ -88,8 +66,13 @@ pub struct State {
     by_actor: HashMap<ractor::ActorId, MailboxId>,
     /// With the round, while one runs.
     lanes: Option<Lanes>,
-    unstarted: Vec<Claimed>,
     round_wanted: Option<Span>,
+    /// When what is held was compared last with what is claimed.
+    compared: Instant,
+    /// They may differ.
+    unsure: bool,
+    /// Claimed and not held: the next round claims them again.
+    lost: Vec<Standing>,
     /// Nothing begins any more.
     closing: bool,
     /// Who waits until the mailboxes of these grants have stopped.
@@ -102,7 +85,8 @@ struct Held {
     epoch: Epoch,
     nonce: Nonce,
     lane: Arc<Lane>,
-    stopping: bool,
+    /// Its grant goes away: it finishes what is under way.
+    draining: bool,
 }
 
 impl Actor for Supervisor {
@@ -141,8 +125,10 @@ impl Actor for Supervisor {
             held: HashMap::new(),
             by_actor: HashMap::new(),
             lanes: Some(HashMap::new()),
-            unstarted: Vec::new(),
             round_wanted: None,
+            compared: Instant::now(),
+            unsure: false,
+            lost: Vec::new(),
             closing: false,
             draining: Vec::new(),
             tasks: vec![rounds.abort_handle(), alarms.abort_handle()],
@@ -159,7 +145,6 @@ impl Actor for Supervisor {
             Message::Round(cause) => state.begin_round(&myself, cause),
             Message::Close(reply) => state.close(reply),
             Message::Found(found) => state.found(&myself, *found).await,
-            Message::Revived(claimed, lane) => state.start(&myself, *claimed, lane).await,
             Message::Due(due) => due.into_iter().for_each(|id| state.cast(id, MailboxMessage::Tick)),
             Message::Canary(id) => state.cast(id, MailboxMessage::Canary),
             Message::Reopened(profile, lane) => state.reopened(profile, lane),
@@ -174,7 +159,7 @@ impl Actor for Supervisor {
 
     async fn handle_supervisor_evt(
         &self,
-        myself: ActorRef<Message>,
+        _: ActorRef<Message>,
         event: SupervisionEvent,
         state: &mut State,
     ) -> Result<(), ActorProcessingErr> {
@@ -182,7 +167,7 @@ impl Actor for Supervisor {
             SupervisionEvent::ActorTerminated(actor, ..) => state.forget(actor.get_id()),
             SupervisionEvent::ActorFailed(actor, error) => {
                 tracing::error!(%error, "the actor of a mailbox came to an unforeseen end");
-                state.revive(&myself, actor.get_id());
+                state.forget(actor.get_id());
             }
             SupervisionEvent::ActorStarted(_) | SupervisionEvent::ProcessGroupChanged(_) => {}
         }
@@ -223,24 +208,38 @@ impl State {
             }
             return;
         };
-        let round =
-            Round { shared: self.shared.clone(), incarnation: self.incarnation, myself: myself.clone() };
+        let since = self.compared.elapsed();
+        let compare = since >= COMPARED || self.unsure && since >= COMPARED_AGAIN;
+        if compare {
+            self.compared = Instant::now();
+            self.unsure = false;
+        }
+        let round = Round {
+            shared: self.shared.clone(),
+            incarnation: self.incarnation,
+            myself: myself.clone(),
+            compare,
+            lost: std::mem::take(&mut self.lost),
+        };
         let myself = myself.clone();
-        let unstarted = std::mem::take(&mut self.unstarted);
         tokio::spawn(async move {
-            let found = round.run(lanes, unstarted, cause.clone()).instrument(cause).await;
+            let found = round.run(lanes, cause.clone()).instrument(cause).await;
             let _stopped = myself.cast(Message::Found(Box::new(found)));
         });
     }
 
     async fn found(&mut self, myself: &ActorRef<Message>, found: Found) {
-        let Found { claimed, wanted, outgoing, changed_profiles, lanes, unstarted, cause } = found;
-        let more = claimed.len() == CLAIMED_AT_ONCE as usize;
+        let Found { claimed, standing, wanted, outgoing, changed_profiles, lanes, unsure, more, cause } =
+            found;
         self.lanes = Some(lanes);
-        self.unstarted = unstarted;
+        self.unsure |= unsure;
         for (claimed, lane) in claimed {
-            self.start(myself, claimed, lane).await;
+            self.take(myself, claimed, lane).await;
         }
+        if let Some(standing) = standing {
+            self.compare(standing);
+        }
+        self.tell_drained();
         for (id, wanted) in wanted {
             self.cast(id, MailboxMessage::Wanted(Box::new(wanted), cause.clone()));
         }
@@ -254,54 +253,56 @@ impl State {
         }
         match self.round_wanted.take() {
             Some(cause) => self.begin_round(myself, cause),
-            None if more => self.begin_round(myself, cause),
+            None if more || !self.lost.is_empty() => self.begin_round(myself, cause),
             None => {}
         }
     }
 
-    async fn start(&mut self, myself: &ActorRef<Message>, claimed: Claimed, lane: Arc<Lane>) {
-        if self.closing {
+    /// Takes up what was claimed. Without a lane it has no profile, and nothing to do.
+    async fn take(&mut self, myself: &ActorRef<Message>, claimed: Claimed, lane: Option<Arc<Lane>>) {
+        let Fence { mailbox, epoch, nonce, .. } = claimed.fence;
+        if self.closing || self.is_draining(epoch) {
             return;
         }
-        let Fence { mailbox, epoch, nonce, .. } = claimed.fence;
-        if let Some(before) = self.held.remove(&mailbox) {
-            // Claimed under a new grant: what the old actor still writes is fenced.
-            self.by_actor.remove(&before.actor.get_id());
-            before.actor.stop(None);
+        if let Some(before) = self.held.get(&mailbox) {
+            // Claimed anew: it can write no more. Once it has ended, the mailbox is found to be lost.
+            return before.actor.stop(None);
         }
+        let Some(lane) = lane else { return };
         let arguments = Box::new(Arguments { shared: self.shared.clone(), lane: lane.clone(), claimed });
         match Actor::spawn_linked(None, MailboxActor, arguments, myself.get_cell()).await {
             Ok((actor, _)) => {
                 self.by_actor.insert(actor.get_id(), mailbox);
-                self.held.insert(mailbox, Held { actor, epoch, nonce, lane, stopping: false });
+                self.held.insert(mailbox, Held { actor, epoch, nonce, lane, draining: false });
             }
-            Err(error) => tracing::error!(%mailbox, %error, "the actor of a mailbox could not be started"),
+            Err(error) => {
+                self.unsure = true;
+                tracing::error!(%mailbox, %error, "the actor of a mailbox could not be started");
+            }
         }
     }
 
+    /// Stops what is held and not claimed, and finds what is claimed and not held.
+    fn compare(&mut self, standing: Vec<Standing>) {
+        let standing: HashMap<MailboxId, Standing> =
+            standing.into_iter().map(|standing| (standing.mailbox, standing)).collect();
+        for (id, held) in self.held.iter().filter(|(_, held)| !held.draining) {
+            if standing.get(id).is_none_or(|standing| standing.nonce != held.nonce) {
+                tracing::info!(mailbox = %id, "the claim of a mailbox does not hold any more");
+                held.actor.stop(None);
+            }
+        }
+        let lost = |standing: &Standing| {
+            !self.held.contains_key(&standing.mailbox) && !self.is_draining(standing.epoch)
+        };
+        self.lost = standing.into_values().filter(lost).collect();
+    }
+
+    /// What is stored of it is whole: it begins anew from there, unless its grant goes away.
     fn forget(&mut self, actor: ractor::ActorId) {
-        if let Some(id) = self.by_actor.remove(&actor) {
-            self.held.remove(&id);
-        }
+        let held = self.by_actor.remove(&actor).and_then(|id| self.held.remove(&id));
+        self.unsure |= held.is_some_and(|held| !held.draining);
         self.tell_drained();
-    }
-
-    /// What is stored of it is whole: it begins anew from there.
-    fn revive(&mut self, myself: &ActorRef<Message>, actor: ractor::ActorId) {
-        let lost = self.by_actor.remove(&actor).and_then(|id| Some((id, self.held.remove(&id)?)));
-        self.tell_drained();
-        let Some((mailbox, Held { epoch, nonce, lane, stopping: false, .. })) = lost else { return };
-        let (shared, myself) = (self.shared.clone(), myself.clone());
-        tokio::spawn(async move {
-            tokio::time::sleep(ROUND).await;
-            let fence = Fence { mailbox, epoch, nonce, commit_ver: 0 };
-            match shared.store.reload(&fence).await {
-                Ok(claimed) => {
-                    let _stopped = myself.cast(Message::Revived(Box::new(claimed), lane));
-                }
-                Err(error) => tracing::warn!(%mailbox, %error, "a lost mailbox could not be taken up again"),
-            }
-        });
     }
 
     fn explain(&self, id: MailboxId, reply: RpcReplyPort<Option<Explained>>) {
@@ -322,7 +323,7 @@ impl State {
 
     fn drain(&mut self, epochs: BTreeSet<Epoch>, reply: RpcReplyPort<()>) {
         for held in self.held.values_mut().filter(|held| epochs.contains(&held.epoch)) {
-            held.stopping = true;
+            held.draining = true;
             let _stopped = held.actor.cast(MailboxMessage::Stop);
         }
         self.draining.push((epochs, reply));
@@ -335,7 +336,15 @@ impl State {
         self.drain(epochs, reply);
     }
 
+    fn is_draining(&self, epoch: Epoch) -> bool {
+        self.draining.iter().any(|(epochs, _)| epochs.contains(&epoch))
+    }
+
+    /// Not while a round runs: it may bring a claim under a grant that goes away.
     fn tell_drained(&mut self) {
+        if self.lanes.is_none() {
+            return;
+        }
         let held: BTreeSet<Epoch> = self.held.values().map(|held| held.epoch).collect();
         for (epochs, reply) in std::mem::take(&mut self.draining) {
             if epochs.is_disjoint(&held) {
@@ -344,94 +353,5 @@ impl State {
                 self.draining.push((epochs, reply));
             }
         }
-    }
-}
-
-/// One look at the store, beside the actor.
-struct Round {
-    shared: Arc<Shared>,
-    incarnation: Incarnation,
-    myself: ActorRef<Message>,
-}
-
-impl Round {
-    async fn run(&self, lanes: Lanes, unstarted: Vec<Claimed>, cause: Span) -> Found {
-        let mut found = Found {
-            claimed: Vec::new(),
-            wanted: Vec::new(),
-            outgoing: Vec::new(),
-            changed_profiles: false,
-            lanes,
-            unstarted,
-            cause,
-        };
-        if let Err(error) = self.look(&mut found).await {
-            tracing::warn!(%error, "a look at the store failed");
-        }
-        found
-    }
-
-    async fn look(&self, found: &mut Found) -> Result<(), StoreError> {
-        let store = &self.shared.store;
-        for open in found.lanes.values() {
-            let id = open.lane.current().profile.id;
-            if let Some(profile) = store.profile(id).await? {
-                match open.lane.refresh(profile).await {
-                    Ok(changed) => found.changed_profiles |= changed,
-                    Err(error) => tracing::warn!(profile = %id, %error, "a changed profile cannot be used"),
-                }
-            }
-        }
-        if !self.shared.allows_reads() {
-            return Ok(());
-        }
-        let mut claims = std::mem::take(&mut found.unstarted);
-        match store.claim(self.incarnation, CLAIMED_AT_ONCE).await {
-            Ok(claimed) => claims.extend(claimed),
-            Err(error) => tracing::warn!(%error, "mailboxes could not be claimed"),
-        }
-        let mut failed = None;
-        for claimed in claims {
-            match self.lane_of(&claimed, &mut found.lanes).await {
-                Ok(lane) => found.claimed.extend(lane.map(|lane| (claimed, lane))),
-                Err(error) => {
-                    failed = Some(error);
-                    found.unstarted.push(claimed);
-                }
-            }
-        }
-        if let Some(error) = failed {
-            let mailboxes = found.unstarted.len();
-            tracing::warn!(mailboxes, %error, "claimed mailboxes cannot be started yet");
-        }
-        found.wanted = store.unapplied(self.incarnation, WISHES_AT_ONCE).await?;
-        found.outgoing = store.due_outgoing(self.incarnation, self.shared.now(), WISHES_AT_ONCE).await?;
-        Ok(())
-    }
-
-    /// The lane of a mailbox, opened when its first mailbox is claimed. `None`: it has no profile, and nothing to do.
-    async fn lane_of(&self, claimed: &Claimed, lanes: &mut Lanes) -> Result<Option<Arc<Lane>>, StoreError> {
-        let Some(profile) = claimed.wanted.profile else { return Ok(None) };
-        let Some(profile) = self.shared.store.profile(profile).await? else { return Ok(None) };
-        let number = id::lane(claimed.fence.mailbox, profile.lanes);
-        let (key, epoch) = ((profile.id, number), claimed.fence.epoch);
-        if let Some(open) = lanes.get(&key).filter(|open| open.epoch == epoch) {
-            return Ok(Some(open.lane.clone()));
-        }
-        let myself = self.myself.clone();
-        let key_of_lane = key;
-        let tell = move |signal| {
-            let (profile, number) = key_of_lane;
-            let _stopped = myself.cast(match signal {
-                Signal::Canary(mailbox) => Message::Canary(mailbox),
-                Signal::Closed => Message::Reopened(profile, number),
-            });
-        };
-        let lane = Lane::open(self.shared.clone(), profile, number, epoch, tell).await?;
-        let keeper = tokio::spawn(lane.clone().run()).abort_handle();
-        if let Some(before) = lanes.insert(key, OpenLane { lane: lane.clone(), epoch, keeper }) {
-            before.keeper.abort();
-        }
-        Ok(Some(lane))
     }
 }

@@ -1,17 +1,23 @@
 //! Claiming on SQLite: a mailbox is read in the transaction that takes its fence.
 
 use bytes::Bytes;
-use mailyard_policy::id::{Epoch, Incarnation, MailboxId, Nonce, OperationId, Org, ProfileId};
+use mailyard_policy::{
+    Reason, Timestamp,
+    id::{Epoch, Incarnation, MailboxId, Nonce, OperationId, Org, ProfileId},
+    operation::{Health, State},
+};
 use sqlx::{AssertSqlSafe, QueryBuilder, Row as _, Sqlite, sqlite::SqliteRow};
 
 use super::{
-    SqliteStore, commit,
+    SqliteStore, Tx, commit,
+    commit::Scope,
+    fleet::nonce,
     rows::{Columns as _, Key as _, methods},
     test_run::approved,
 };
 use crate::{
     Error, Result,
-    holder::{Claimed, Fence, Wanted},
+    holder::{Claimed, Claims, Fence, Standing, Unreadable, Wanted},
 };
 
 /// The most mailboxes that one call claims: each is one bound value.
@@ -25,32 +31,65 @@ const CLAIMED: &str = concat!(
 );
 
 impl SqliteStore {
-    pub(super) async fn claim_some(&self, incarnation: Incarnation, limit: u32) -> Result<Vec<Claimed>> {
+    pub(super) async fn claim_some(&self, incarnation: Incarnation, limit: u32) -> Result<Claims> {
         let mut tx = self.begin().await?;
         let taken = sqlx::query(
-            "UPDATE mailbox SET fence = n.epoch, fence_nonce = n.nonce
-             FROM (SELECT m.mailbox_id AS id, s.epoch, s.nonce FROM shard s
+            "UPDATE mailbox SET fence = n.epoch, fence_nonce = ?
+             FROM (SELECT m.mailbox_id AS id, s.epoch FROM shard s
                    JOIN mailbox m ON m.shard_id = s.shard_id AND m.fence < s.epoch
                    WHERE s.owner_inc = ? AND s.phase = 1 LIMIT ?) n
              WHERE mailbox_id = n.id RETURNING mailbox_id",
         )
+        .bind(nonce()?.key())
         .bind(incarnation.key())
         .bind(i64::from(limit.min(MOST)))
         .fetch_all(&mut *tx)
         .await?;
-        if taken.is_empty() {
-            return Ok(Vec::new());
+        read_claimed(tx, &taken).await
+    }
+
+    pub(super) async fn claim_these(
+        &self,
+        incarnation: Incarnation,
+        mailboxes: &[MailboxId],
+    ) -> Result<Claims> {
+        let mut tx = self.begin().await?;
+        let mut taken = Vec::with_capacity(mailboxes.len());
+        let nonce = nonce()?;
+        for mailbox in mailboxes {
+            let row = sqlx::query(
+                "UPDATE mailbox SET fence = s.epoch, fence_nonce = ? FROM shard s
+                 WHERE mailbox_id = ? AND s.shard_id = mailbox.shard_id AND mailbox.fence <= s.epoch
+                   AND s.owner_inc = ? AND s.phase = 1 RETURNING mailbox_id",
+            )
+            .bind(nonce.key())
+            .bind(mailbox.key())
+            .bind(incarnation.key())
+            .fetch_optional(&mut *tx)
+            .await?;
+            taken.extend(row);
         }
-        let mut query = QueryBuilder::<Sqlite>::new(CLAIMED);
-        query.push("m.mailbox_id IN (");
-        let mut list = query.separated(", ");
-        for row in &taken {
-            list.push_bind(row.try_get::<Vec<u8>, _>("mailbox_id")?);
-        }
-        let rows = query.push(")").build().fetch_all(&mut *tx).await?;
-        let claimed = rows.iter().map(read).collect::<Result<_>>()?;
-        commit(tx).await?;
-        Ok(claimed)
+        read_claimed(tx, &taken).await
+    }
+
+    pub(super) async fn list_standing(&self, incarnation: Incarnation) -> Result<Vec<Standing>> {
+        let rows = sqlx::query(
+            "SELECT m.mailbox_id, m.profile_id, m.fence, m.fence_nonce
+             FROM shard s JOIN mailbox m ON m.shard_id = s.shard_id AND m.fence = s.epoch
+             WHERE s.owner_inc = ? AND s.phase <> 0 AND m.profile_id IS NOT NULL",
+        )
+        .bind(incarnation.key())
+        .fetch_all(&self.readers)
+        .await?;
+        let standing = |row: &SqliteRow| {
+            Ok(Standing {
+                mailbox: id(row)?,
+                profile: ProfileId::from_bytes(row.bytes("profile_id")?),
+                epoch: Epoch(row.number("fence")?),
+                nonce: Nonce::from_bytes(row.bytes("fence_nonce")?),
+            })
+        };
+        rows.iter().map(standing).collect()
     }
 
     pub(super) async fn not_applied(
@@ -70,7 +109,9 @@ impl SqliteStore {
         .bind(i64::from(limit))
         .fetch_all(&self.readers)
         .await?;
-        rows.iter().map(|row| Ok((id(row)?, wanted(row)?))).collect()
+        let wish = |row: &SqliteRow| Ok((id(row)?, wanted(row)?));
+        // One that cannot be understood was set aside when it was claimed.
+        rows.iter().map(wish).filter(|wish| !matches!(wish, Err(Error::Corrupt(_)))).collect()
     }
 
     /// On the writer: behind whatever may still be under way there.
@@ -85,6 +126,74 @@ impl SqliteStore {
             .await?;
         row.as_ref().map(read).transpose()?.ok_or(Error::Fenced)
     }
+}
+
+/// Reads what was just claimed, and commits. A row that cannot be understood is set aside and keeps nobody from theirs.
+async fn read_claimed(mut tx: Tx, taken: &[SqliteRow]) -> Result<Claims> {
+    let mut claims = Claims::default();
+    if taken.is_empty() {
+        return Ok(claims);
+    }
+    let mut query = QueryBuilder::<Sqlite>::new(CLAIMED);
+    query.push("m.mailbox_id IN (");
+    let mut list = query.separated(", ");
+    for row in taken {
+        list.push_bind(row.try_get::<Vec<u8>, _>("mailbox_id")?);
+    }
+    for row in query.push(")").build().fetch_all(&mut *tx).await? {
+        let mailbox = id(&row)?;
+        match read(&row) {
+            Ok(claimed) => {
+                show_again(&mut tx, &row, &claimed).await?;
+                claims.mailboxes.push(claimed);
+            }
+            Err(Error::Corrupt(detail)) => {
+                set_aside(&mut tx, &row, mailbox).await?;
+                claims.unreadable.push(Unreadable { mailbox, detail });
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    commit(tx).await?;
+    Ok(claims)
+}
+
+/// What people see of a mailbox that was set aside and can be read again is what is kept of it.
+async fn show_again(tx: &mut Tx, row: &SqliteRow, claimed: &Claimed) -> Result<()> {
+    let aside = Some(Reason::MailboxStateUnreadable.code());
+    let words = ["incoming_reason", "outgoing_reason", "act_reason"];
+    for word in words {
+        if row.maybe_text(word)?.as_deref() == aside {
+            let scope = Scope::of(row, claimed.fence.mailbox, Timestamp::EPOCH)?;
+            return commit::keep(tx, &scope, &claimed.kept).await;
+        }
+    }
+    Ok(())
+}
+
+/// People see that the mailbox does not run, and why.
+async fn set_aside(tx: &mut Tx, row: &SqliteRow, mailbox: MailboxId) -> Result<()> {
+    sqlx::query(
+        "UPDATE mailbox SET health = ?1,
+           incoming_reason = CASE incoming_state WHEN 'off' THEN NULL ELSE ?2 END,
+           outgoing_reason = CASE outgoing_state WHEN 'off' THEN NULL ELSE ?2 END,
+           act_reason = CASE act_state WHEN 'off' THEN NULL ELSE ?2 END,
+           incoming_state = CASE incoming_state WHEN 'off' THEN 'off' ELSE ?3 END,
+           outgoing_state = CASE outgoing_state WHEN 'off' THEN 'off' ELSE ?3 END,
+           act_state = CASE act_state WHEN 'off' THEN 'off' ELSE ?3 END
+         WHERE mailbox_id = ?4",
+    )
+    .bind(Health::Failing.word())
+    .bind(Reason::MailboxStateUnreadable.code())
+    .bind(State::Disabled.word())
+    .bind(mailbox.key())
+    .execute(&mut **tx)
+    .await?;
+    // What stands elsewhere in the row may be what cannot be understood.
+    if let Ok(scope) = Scope::of(row, mailbox, Timestamp::EPOCH) {
+        commit::count_health(tx, &scope, Health::Failing).await?;
+    }
+    Ok(())
 }
 
 fn id(row: &SqliteRow) -> Result<MailboxId> {

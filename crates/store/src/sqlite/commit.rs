@@ -38,6 +38,21 @@ pub(super) struct Scope {
     cycles: u64,
 }
 
+impl Scope {
+    /// Of a row of `mailbox`.
+    pub(super) fn of(row: &SqliteRow, mailbox: MailboxId, at: Timestamp) -> Result<Self> {
+        Ok(Self {
+            mailbox,
+            org: Org(row.text("org")?),
+            at,
+            profile: row.maybe_bytes("profile_id")?.map(ProfileId::from_bytes),
+            shard: row.try_get("shard_id")?,
+            health: row.word("health")?,
+            cycles: row.number("cycles")?,
+        })
+    }
+}
+
 impl SqliteStore {
     pub(super) async fn write(&self, fence: &Fence, change: Commit) -> Result<Committed> {
         let mut tx = self.begin().await?;
@@ -114,16 +129,7 @@ async fn enter(tx: &mut Tx, fence: &Fence, change: &Commit) -> Result<Scope> {
     .bind(fence.commit_ver as i64)
     .fetch_optional(&mut **tx)
     .await?;
-    let row = row.ok_or(Error::Fenced)?;
-    Ok(Scope {
-        mailbox: fence.mailbox,
-        org: Org(row.text("org")?),
-        at: change.at,
-        profile: row.maybe_bytes("profile_id")?.map(ProfileId::from_bytes),
-        shard: row.try_get("shard_id")?,
-        health: row.word("health")?,
-        cycles: row.number("cycles")?,
-    })
+    Scope::of(&row.ok_or(Error::Fenced)?, fence.mailbox, change.at)
 }
 
 async fn keep_cursor(tx: &mut Tx, scope: &Scope, cursor: Option<&[u8]>) -> Result<()> {
@@ -209,7 +215,7 @@ async fn settle(tx: &mut Tx, scope: &Scope, item: Item) -> Result<()> {
 }
 
 /// Stores the machine's part, and the health that follows from it; the counts move with the health.
-async fn keep(tx: &mut Tx, scope: &Scope, kept: &Kept) -> Result<()> {
+pub(super) async fn keep(tx: &mut Tx, scope: &Scope, kept: &Kept) -> Result<()> {
     let health = kept.health();
     let [incoming, outgoing, act] = kept.operations;
     sqlx::query(
@@ -230,6 +236,11 @@ async fn keep(tx: &mut Tx, scope: &Scope, kept: &Kept) -> Result<()> {
     .bind(scope.mailbox.key())
     .execute(&mut **tx)
     .await?;
+    count_health(tx, scope, health).await
+}
+
+/// Counts a mailbox with its new health and not with the one it had.
+pub(super) async fn count_health(tx: &mut Tx, scope: &Scope, health: Health) -> Result<()> {
     let mut deltas = Deltas::default();
     if let Some(profile) = scope.profile.filter(|_| scope.health != health) {
         deltas.add(scope.shard, profile, scope.health, -1);

@@ -38,7 +38,7 @@ async fn next_epoch(tx: &mut Tx, count: u64) -> Result<u64> {
     Ok(row.number("epoch")? - count + 1)
 }
 
-fn nonce() -> Result<Nonce> {
+pub(super) fn nonce() -> Result<Nonce> {
     Ok(Nonce::from_bytes(*random::<16>()?))
 }
 

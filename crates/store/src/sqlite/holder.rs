@@ -16,13 +16,24 @@ use super::{
 };
 use crate::{
     Error, Result,
-    holder::{Claimed, Commit, Committed, Fence, Holder, Inbound, InboundState, Lane, Outgoing, Wanted},
+    holder::{
+        Claimed, Claims, Commit, Committed, Fence, Holder, Inbound, InboundState, Lane, Outgoing, Standing,
+        Wanted,
+    },
 };
 
 #[async_trait]
 impl Holder for SqliteStore {
-    async fn claim(&self, incarnation: Incarnation, limit: u32) -> Result<Vec<Claimed>> {
+    async fn claim(&self, incarnation: Incarnation, limit: u32) -> Result<Claims> {
         self.claim_some(incarnation, limit).await
+    }
+
+    async fn claim_again(&self, incarnation: Incarnation, mailboxes: &[MailboxId]) -> Result<Claims> {
+        self.claim_these(incarnation, mailboxes).await
+    }
+
+    async fn standing(&self, incarnation: Incarnation) -> Result<Vec<Standing>> {
+        self.list_standing(incarnation).await
     }
 
     async fn unapplied(&self, incarnation: Incarnation, limit: u32) -> Result<Vec<(MailboxId, Wanted)>> {

@@ -297,6 +297,14 @@ fn untouched(methods: [Method; 3]) -> [Operation; 3] {
     })
 }
 
+/// What a mailbox shows while what is kept of it cannot be understood.
+fn set_aside(methods: [Method; 3]) -> [Operation; 3] {
+    untouched(methods).map(|operation| match operation.state {
+        State::Off => operation,
+        _ => Operation { state: State::Disabled, reason: Some(Reason::MailboxStateUnreadable), ..operation },
+    })
+}
+
 async fn insert(
     tx: &mut Tx,
     org: &Org,
@@ -339,13 +347,13 @@ async fn insert(
     Ok(())
 }
 
-/// Another shard takes the fence away: the old holder can write no more, and the new one claims.
+/// Another shard or profile takes the fence away: the old holder can write no more, and the new one claims.
 async fn update(tx: &mut Tx, set: &NewMailbox, shard: ShardId, approval: Approval) -> Result<()> {
     sqlx::query(
         "UPDATE mailbox SET address=?1, address_key=?2, display_name=?3, name_key=?4, kind=?5, profile_id=?6, methods=?7,
            owner_email=?8, owner_key=?9, crm_id=?10, crm_key=?11, process_email_from=?12, approval=?13, shard_id=?14,
-           fence = CASE WHEN shard_id = ?14 THEN fence ELSE 0 END,
-           fence_nonce = CASE WHEN shard_id = ?14 THEN fence_nonce END,
+           fence = CASE WHEN shard_id = ?14 AND profile_id IS ?6 THEN fence ELSE 0 END,
+           fence_nonce = CASE WHEN shard_id = ?14 AND profile_id IS ?6 THEN fence_nonce END,
            revision = revision + 1, wanted_revision = wanted_revision + 1
          WHERE mailbox_id=?15",
     )
@@ -392,12 +400,15 @@ fn read(row: &SqliteRow) -> Result<Mailbox> {
         crm_id: row.maybe_text("crm_id")?,
         process_email_from: row.maybe_time("process_email_from")?,
     };
-    let kept: Option<Kept> = row.maybe_word("kept")?;
+    let operations = match row.maybe_word::<Kept>("kept") {
+        Ok(kept) => kept.map_or_else(|| untouched(set.methods), |kept| kept.operations),
+        Err(_) => set_aside(set.methods),
+    };
     Ok(Mailbox {
         org: Org(row.text("org")?),
         approval: row.word("approval")?,
         health: row.word("health")?,
-        operations: kept.map_or_else(|| untouched(set.methods), |kept| kept.operations),
+        operations,
         shard: ShardId::new(row.try_get("shard_id")?)
             .ok_or_else(|| Error::Corrupt("a mailbox stands in no shard".to_owned()))?,
         worker: row.maybe_text("worker")?.map(WorkerId),

@@ -42,7 +42,7 @@ impl Notices for SqliteStore {
             Ok(Unbooked {
                 number: row.number("number")?,
                 org: Org(row.text("org")?),
-                fact: row.word("text")?,
+                fact: row.word("text").map_err(|error| error.to_string()),
             })
         };
         rows.iter().map(unbooked).collect()
@@ -79,7 +79,19 @@ impl Notices for SqliteStore {
     async fn open_alerts(&self) -> Result<Vec<Alert>> {
         let sql = format!("{COLUMNS} WHERE a.resolved_time IS NULL ORDER BY a.first_time, a.alert_id");
         let rows = sqlx::query(AssertSqlSafe(sql)).fetch_all(&self.readers).await?;
-        rows.iter().map(read).collect()
+        let readable = |row: &SqliteRow| match read(row) {
+            Err(Error::Corrupt(detail)) => {
+                let alert = row.bytes("alert_id").map(|id| AlertId::from_bytes(id).to_string());
+                tracing::error!(
+                    alert = alert.ok(),
+                    detail,
+                    "an open alert cannot be understood: it stays as it is"
+                );
+                None
+            }
+            read => Some(read),
+        };
+        rows.iter().filter_map(readable).collect()
     }
 
     async fn ratio_states(&self) -> Result<Vec<RatioState>> {

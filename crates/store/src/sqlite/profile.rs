@@ -69,7 +69,7 @@ impl SqliteStore {
         bind_settings(query, profile).bind(profile.id.key()).execute(&mut *tx).await?;
         self.keep_password(&mut tx, profile, password).await?;
         if before.lanes != profile.lanes {
-            spread_over_lanes(&mut tx, profile).await?;
+            spread_over_lanes(&mut tx, profile, before.lanes).await?;
         }
         self.committed_profile(tx, profile.id).await
     }
@@ -193,9 +193,9 @@ async fn refuse_taken_name(tx: &mut Tx, profile: &Profile) -> Result<()> {
     Err(Error::refused_field(Reason::ResourceAlreadyExists, "profile.display_name", detail))
 }
 
-/// Gives the mailboxes of a profile their shards anew. A mailbox that moves loses its fence: its old holder can write
-/// no more, and the holder of the new shard claims it.
-async fn spread_over_lanes(tx: &mut Tx, profile: &Profile) -> Result<()> {
+/// Gives the mailboxes of a profile their lanes and shards anew. A mailbox that moves loses its fence: its old holder
+/// can write no more, and the holder of the new shard claims it.
+async fn spread_over_lanes(tx: &mut Tx, profile: &Profile, lanes_before: u16) -> Result<()> {
     let rows = sqlx::query("SELECT mailbox_id, shard_id, health FROM mailbox WHERE profile_id = ?")
         .bind(profile.id.key())
         .fetch_all(&mut **tx)
@@ -205,7 +205,7 @@ async fn spread_over_lanes(tx: &mut Tx, profile: &Profile) -> Result<()> {
         let mailbox = id::MailboxId::from_bytes(row.bytes("mailbox_id")?);
         let (old, new) =
             (row.try_get::<u16, _>("shard_id")?, id::shard(profile.id, mailbox, profile.lanes).get());
-        if old == new {
+        if old == new && id::lane(mailbox, lanes_before) == id::lane(mailbox, profile.lanes) {
             continue;
         }
         deltas.add(old, profile.id, row.word("health")?, -1);

@@ -2,9 +2,21 @@
 
 use std::os::unix::fs::PermissionsExt as _;
 
+use mailyard_policy::{
+    Reason,
+    id::{Epoch, Incarnation, ShardId, WorkerId},
+    mailbox::Kept,
+    operation::{Method, Operation, State},
+};
 use sqlx::Executor as _;
 
 use super::*;
+use crate::{
+    fleet::{Fleet as _, SoleHolder},
+    holder::Holder as _,
+    notices::Notices as _,
+    people::People as _,
+};
 
 struct Place(tempfile::TempDir);
 
@@ -75,6 +87,91 @@ async fn what_is_not_ours_or_newer_is_left_alone() {
     std::fs::remove_file(place.0.path().join("master.key")).expect("the key");
     let another = place.open().await;
     assert!(matches!(another, Err(Error::Key { .. })), "{another:?}");
+}
+
+/// Claimed by process 1, with what somebody else wrote into it.
+async fn written_by_somebody_else(store: &SqliteStore, sql: &'static str) {
+    let lead = store.elect("one", BUSY, Some(SoleHolder)).await.expect("a leader").expect("nobody led");
+    let (worker, incarnation) = (WorkerId("w".to_owned()), Incarnation::new(1));
+    store.register(&lead, &worker, incarnation, "test", BUSY).await.expect("a worker");
+    for statement in [
+        "INSERT INTO profile(profile_id, org, display_name, name_key, description, auth, user_name, minimum_interval,
+           max_connections, idle_max, move_failed, alert_owner, lanes, create_time, revision, secret_revision)
+         VALUES (zeroblob(16), 'default', 'P', 'p', '', 'basic', 'u', 0, 1, 1, 0, 0, 1, 0, 1, 0)",
+        "WITH n(i) AS (VALUES ('a'), ('b'), ('c'))
+         INSERT INTO mailbox(mailbox_id, org, address, address_key, display_name, name_key, kind, profile_id, methods,
+           approval, create_time, revision, shard_id, hash_version, incoming_state, outgoing_state, act_state, health)
+         SELECT CAST(printf('%016s', i) AS BLOB), 'default', i, i, i, i, 'user', zeroblob(16), 'sss,sss,none',
+           'approved', 0, 1, 7, 1, 'enabled', 'enabled', 'off', 'ok' FROM n",
+        "INSERT INTO shard_profile_count(shard_id, profile_id, health, n) VALUES (7, zeroblob(16), 'ok', 3)",
+        sql,
+    ] {
+        store.writer.execute(statement).await.expect(statement);
+    }
+    let shard = ShardId::new(7).expect("a shard");
+    store.grant(&lead, (&worker, incarnation), &[(shard, Epoch(0))]).await.expect("a grant");
+}
+
+#[tokio::test]
+async fn what_cannot_be_understood_is_set_aside_and_comes_back_when_it_can() {
+    for sql in [
+        "UPDATE mailbox SET kept = 'of a later version' WHERE address = 'b'",
+        "UPDATE mailbox SET methods = 'pigeon,sss,none' WHERE address = 'b'",
+    ] {
+        let place = Place::new();
+        let store = place.open().await.expect("it opens");
+        written_by_somebody_else(&store, sql).await;
+        let incarnation = Incarnation::new(1);
+        let claims = store.claim(incarnation, 10).await.expect("claims");
+        assert_eq!((claims.mailboxes.len(), claims.unreadable.len()), (2, 1), "{sql}");
+        assert!(
+            store.claim(incarnation, 10).await.expect("claims").unreadable.is_empty(),
+            "it is claimed too"
+        );
+        assert_eq!(
+            store.unapplied(incarnation, 10).await.expect("wishes").len(),
+            if sql.contains("kept") { 3 } else { 2 }
+        );
+        let counts = store.health_counts().await.expect("counts");
+        assert_eq!((counts[0].ok, counts[0].failing), (2, 1), "{sql}");
+        assert_eq!(counts, store.recount_health().await.expect("counts"));
+        let reasons = store.failing_reasons(counts[0].profile).await.expect("reasons");
+        assert_eq!(reasons, [(Reason::MailboxStateUnreadable, 1)], "{sql}");
+
+        let kept = Kept { operations: [enabled(), enabled(), Operation::default()], ..Kept::default() };
+        let mended =
+            sqlx::query("UPDATE mailbox SET kept = ?, methods = 'sss,sss,none'").bind(kept.to_string());
+        mended.execute(&store.writer).await.expect("it is mended");
+        let again = store.claim_again(incarnation, &[claims.unreadable[0].mailbox]).await.expect("claims");
+        assert_eq!(again.mailboxes[0].kept, kept, "{sql}");
+        let counts = store.health_counts().await.expect("counts");
+        assert_eq!((counts[0].ok, counts[0].failing), (3, 0), "{sql}");
+        assert_eq!(store.failing_reasons(counts[0].profile).await.expect("reasons"), [], "{sql}");
+    }
+}
+
+fn enabled() -> Operation {
+    Operation { method: Method::ServerSide, state: State::Enabled, ..Operation::default() }
+}
+
+#[tokio::test]
+async fn facts_and_alerts_that_cannot_be_understood_hide_no_others() {
+    let place = Place::new();
+    let store = place.open().await.expect("it opens");
+    for sql in [
+        "INSERT INTO fact(org, text, at) VALUES ('default', 'of a later version', 0)",
+        "INSERT INTO alert(alert_id, org, reason, level, scope, regarding_kind, regarding_id, regarding_text, count,
+           operations, summary, first_time, last_time)
+         VALUES (randomblob(16), 'default', 'OF_A_LATER_VERSION', 'error', 'mailbox', 'mailbox', randomblob(16), '', 1,
+           0, '', 0, 0),
+          (randomblob(16), 'default', 'INTERNAL', 'error', 'mailbox', 'mailbox', randomblob(16), '', 1, 0, '', 0, 0)",
+    ] {
+        store.writer.execute(sql).await.expect(sql);
+    }
+    let facts = store.unbooked(9).await.expect("facts");
+    assert!(facts.len() == 1 && facts[0].fact.is_err(), "{facts:?}");
+    let open = store.open_alerts().await.expect("alerts");
+    assert_eq!(open.iter().map(|alert| alert.reason).collect::<Vec<_>>(), [Reason::Internal]);
 }
 
 /// The questions that are asked of every mailbox again and again are answered by an index.

@@ -6,7 +6,7 @@ use bytes::Bytes;
 use mailyard_policy::{
     Reason, Timestamp,
     alert::{Regarding, What},
-    id::{Epoch, Incarnation, MailboxId, Nonce, Org, OutgoingId},
+    id::{self, Epoch, Incarnation, MailboxId, Nonce, Org, OutgoingId, ProfileId},
     mailbox::Kept,
     operation::{Kind, State},
     outbox::Capabilities,
@@ -14,8 +14,8 @@ use mailyard_policy::{
 use mailyard_store::{
     Store,
     fleet::SoleHolder,
-    holder::{Commit, Cycle, Fence, InboundState, Item, Lane, SeenItem},
-    people::{Approval, Selection},
+    holder::{Claims, Commit, Cycle, Fence, InboundState, Item, Lane, SeenItem},
+    people::{Approval, NewMailbox, Selection},
     query::{Filter, Operator},
 };
 
@@ -26,18 +26,18 @@ use crate::world::{
 pub async fn claims_page_and_end(store: Arc<dyn Store>) {
     let world = World::new(store.clone()).await;
     world.add(1..=25).await;
-    assert_eq!(store.claim(world.incarnation, 10).await.unwrap(), [], "nothing is granted yet");
+    assert_eq!(store.claim(world.incarnation, 10).await.unwrap().mailboxes, [], "nothing is granted yet");
     world.grant_all(world.incarnation).await;
     let mut seen = Vec::new();
     for expected in [10, 10, 5, 0] {
-        let part = store.claim(world.incarnation, 10).await.unwrap();
+        let part = store.claim(world.incarnation, 10).await.unwrap().mailboxes;
         assert_eq!(part.len(), expected);
         seen.extend(part.iter().map(|claimed| claimed.fence.mailbox.get()));
     }
     seen.sort_unstable();
     assert_eq!(seen, (1..=25).collect::<Vec<_>>());
     world.add([26]).await;
-    let late = store.claim(world.incarnation, 10).await.unwrap();
+    let late = store.claim(world.incarnation, 10).await.unwrap().mailboxes;
     assert_eq!(late.len(), 1, "a mailbox made later is claimed too");
     let (claimed, set) = (&late[0], mailbox(26, Some(world.profile)));
     assert_eq!((&claimed.wanted.address, claimed.wanted.methods), (&set.address, set.methods));
@@ -55,7 +55,7 @@ pub async fn of_two_claimers_the_later_grant_writes(store: Arc<dyn Store>) {
     next.grant_all(next.incarnation).await;
     // The new owner has not claimed yet: what the old one still commits, the new one will read.
     next.commit(&mut old, Commit { cursor: Some(Bytes::from_static(b"two")), ..Commit::default() }).await;
-    let claimed = store.claim(next.incarnation, 10).await.unwrap().remove(0);
+    let claimed = store.claim(next.incarnation, 10).await.unwrap().mailboxes.remove(0);
     assert_eq!(claimed.cursor.as_deref(), Some(&b"two"[..]));
     fenced(&store.commit(&old, Commit::default()).await);
     fenced(&store.reload(&old).await);
@@ -99,7 +99,7 @@ pub async fn a_released_shard_is_claimed_with_what_was_kept(store: Arc<dyn Store
     let grant = store.held(world.incarnation).await.unwrap()[0];
     store.release(world.incarnation, &[(grant.shard, grant.epoch)]).await.unwrap();
     world.grant_all(world.incarnation).await;
-    let again = store.claim(world.incarnation, 10).await.unwrap().remove(0);
+    let again = store.claim(world.incarnation, 10).await.unwrap().mailboxes.remove(0);
     assert!(again.fence.epoch > fence.epoch && again.fence.commit_ver == fence.commit_ver);
     assert_eq!((again.kept, again.start, again.has_inbound), (kept, Some(at(-9)), true));
     assert_eq!(again.cursor.as_deref(), Some(&b"sync state"[..]));
@@ -132,9 +132,74 @@ pub async fn a_mailbox_that_moves_is_taken_from_its_holder(store: Arc<dyn Store>
     assert_eq!(store.health_counts().await.unwrap(), store.recount_health().await.unwrap());
     assert_eq!(store.health_counts().await.unwrap()[1].ok, 1, "it is counted with its new profile");
     world.grant_all(world.incarnation).await;
-    let claimed = store.claim(world.incarnation, 10).await.unwrap().remove(0);
+    let claimed = store.claim(world.incarnation, 10).await.unwrap().mailboxes.remove(0);
     assert_eq!(claimed.wanted.profile, Some(other.id));
     assert_eq!(refused(store.update_mailbox(&set, before.revision).await).0, Reason::EtagMismatch);
+}
+
+pub async fn a_claim_made_again_takes_the_mailbox_from_the_former_one(store: Arc<dyn Store>) {
+    let (world, claimed) = World::with_mailboxes(store.clone(), 2).await;
+    let [mut one, mut two] = [claimed[0].fence, claimed[1].fence];
+    world.commit(&mut one, Commit { cursor: Some(Bytes::from_static(b"one")), ..Commit::default() }).await;
+    let again = store.claim_again(world.incarnation, &[one.mailbox]).await.unwrap().mailboxes.remove(0);
+    assert_eq!((again.fence.epoch, again.fence.commit_ver), (one.epoch, one.commit_ver));
+    assert_eq!(again.cursor.as_deref(), Some(&b"one"[..]));
+    fenced(&store.commit(&one, Commit::default()).await);
+    fenced(&store.reload(&one).await);
+    one = again.fence;
+    world.commit(&mut one, Commit::default()).await;
+    world.commit(&mut two, Commit::default()).await;
+    let standing = async |incarnation| {
+        let mut standing = store.standing(incarnation).await.unwrap();
+        standing.sort_by_key(|standing| standing.mailbox);
+        standing.into_iter().map(|standing| (standing.mailbox, standing.nonce)).collect::<Vec<_>>()
+    };
+    let both = [(one.mailbox, one.nonce), (two.mailbox, two.nonce)];
+    assert_eq!(standing(world.incarnation).await, both);
+    let stranger = Incarnation::new(9);
+    assert_eq!(standing(stranger).await, []);
+    assert_eq!(store.claim_again(stranger, &[one.mailbox]).await.unwrap(), Claims::default());
+    // A grant that is asked back stands until it is released, and brings nothing new.
+    let grant = store.held(world.incarnation).await.unwrap()[0];
+    store.revoke(&world.lead, &[(grant.shard, grant.epoch)]).await.unwrap();
+    assert_eq!(standing(world.incarnation).await, both);
+    assert_eq!(store.claim_again(world.incarnation, &[one.mailbox]).await.unwrap(), Claims::default());
+    store.release(world.incarnation, &[(grant.shard, grant.epoch)]).await.unwrap();
+    assert_eq!(standing(world.incarnation).await, []);
+}
+
+pub async fn another_profile_takes_a_mailbox_from_its_holder_even_in_the_same_shard(store: Arc<dyn Store>) {
+    let (world, mut claimed) = World::with_mailboxes(store.clone(), 1).await;
+    let fence = claimed.remove(0).fence;
+    let before = store.mailbox(fence.mailbox).await.unwrap().unwrap();
+    let neighbour =
+        (100..100_000).find(|n| id::shard(ProfileId::new(*n), fence.mailbox, 1) == before.shard).unwrap();
+    let other = store.create_profile(&profile(neighbour, "Neighbour"), None).await.unwrap().id;
+    let moved = store.update_mailbox(&mailbox(1, Some(other)), before.revision).await.unwrap();
+    assert_eq!(moved.shard, before.shard);
+    fenced(&store.commit(&fence, Commit::default()).await);
+    assert_eq!(store.standing(world.incarnation).await.unwrap(), []);
+    let again = store.claim(world.incarnation, 10).await.unwrap().mailboxes.remove(0);
+    assert_eq!((again.wanted.profile, again.fence.epoch), (Some(other), fence.epoch));
+    fenced(&store.reload(&fence).await);
+    let renamed = NewMailbox { display_name: "Renamed".to_owned(), ..mailbox(1, Some(other)) };
+    store.update_mailbox(&renamed, moved.revision).await.unwrap();
+    store.commit(&again.fence, Commit::default()).await.expect("a new name moves nothing");
+}
+
+pub async fn mailboxes_without_a_profile_hide_nobodys_wishes(store: Arc<dyn Store>) {
+    let world = World::new(store.clone()).await;
+    let without: Vec<NewMailbox> = (1..=40).map(|n| mailbox(n, None)).collect();
+    store.create_mailboxes(&world.org, &without, at(0)).await.unwrap();
+    world.add([99]).await;
+    world.grant_all(world.incarnation).await;
+    assert_eq!(store.claim(world.incarnation, 100).await.unwrap().mailboxes.len(), 41);
+    for _ in 0..3 {
+        let wishes = store.unapplied(world.incarnation, 1).await.unwrap();
+        assert_eq!(wishes.iter().map(|(id, _)| id.get()).collect::<Vec<_>>(), [99]);
+    }
+    let standing = store.standing(world.incarnation).await.unwrap();
+    assert_eq!(standing.iter().map(|standing| standing.mailbox.get()).collect::<Vec<_>>(), [99]);
 }
 
 fn seen(items: &[(&str, Option<Timestamp>)]) -> Vec<SeenItem> {
@@ -198,8 +263,8 @@ pub async fn another_mail_with_the_same_id_is_told_apart(store: Arc<dyn Store>) 
     assert_eq!(world.emails(Filter::All).await.len(), 2);
     let facts = store.unbooked(10).await.unwrap();
     assert_eq!(facts.len(), 1);
-    assert_eq!(facts[0].fact.what, What::MessageIdReused);
-    assert_eq!(facts[0].fact.regarding, Regarding::Email(forged.record));
+    assert_eq!(facts[0].fact.clone().unwrap().what, What::MessageIdReused);
+    assert_eq!(facts[0].fact.clone().unwrap().regarding, Regarding::Email(forged.record));
     forged.item_id = "d".to_owned();
     let again = store.commit(&fence, track([forged])).await.unwrap();
     assert_eq!((again.new_records, again.joined), (0, 1), "the second one is found again");

@@ -58,7 +58,10 @@ pub async fn leases_end_and_the_dead_stay_dead(store: Arc<dyn Store>) {
     };
     assert_eq!(dead, [short]);
     assert!(store.shards().await.unwrap().iter().all(|shard| shard.owner.is_none()));
-    assert!(store.held(short).await.unwrap().is_empty() && store.claim(short, 10).await.unwrap().is_empty());
+    assert!(
+        store.held(short).await.unwrap().is_empty()
+            && store.claim(short, 10).await.unwrap().mailboxes.is_empty()
+    );
     fenced(&store.renew_lease(short, LONG).await);
     fenced(&store.drain(short).await);
     fenced(&store.register(&world.lead, &worker, short, "b", LONG).await);
@@ -92,7 +95,7 @@ pub async fn shards_are_revoked_and_released_by_their_owner(store: Arc<dyn Store
     store.revoke(&world.lead, &[(grant.shard, grant.epoch)]).await.unwrap();
     assert!(store.held(world.incarnation).await.unwrap()[0].revoking);
     assert_eq!(
-        store.claim(world.incarnation, 10).await.unwrap(),
+        store.claim(world.incarnation, 10).await.unwrap().mailboxes,
         [],
         "a revoked shard is not claimed any more"
     );
@@ -118,5 +121,5 @@ pub async fn the_sole_holder_begins_at_once(store: Arc<dyn Store>) {
     let after = next.grant_all(next.incarnation).await;
     assert_eq!(after.len(), before.len());
     assert!(after.iter().all(|grant| before.iter().all(|old| grant.epoch > *old)), "epochs rise");
-    assert_eq!(store.claim(next.incarnation, 10).await.unwrap().len(), 3);
+    assert_eq!(store.claim(next.incarnation, 10).await.unwrap().mailboxes.len(), 3);
 }

@@ -175,7 +175,7 @@ pub async fn health_counts_are_always_what_a_recount_says(store: Arc<dyn Store>)
             store.update_profile(&mailyard_store::people::Profile { lanes, ..now }, None).await.unwrap();
         }
         world.grant_all(world.incarnation).await;
-        for claimed in store.claim(world.incarnation, 100).await.unwrap() {
+        for claimed in store.claim(world.incarnation, 100).await.unwrap().mailboxes {
             fences.insert(claimed.fence.mailbox, claimed.fence);
         }
         let commit = Commit { kept: Some(kept(states[state], State::Off)), at: at(1), ..Commit::default() };

@@ -47,7 +47,10 @@ pub async fn facts_are_booked_once(store: Arc<dyn Store>) {
     world.add([1]).await;
     store.raise(&world.lead, &world.org, &[fact(1), fact(2), fact(3)]).await.unwrap();
     let facts = store.unbooked(2).await.unwrap();
-    assert_eq!(facts.iter().map(|unbooked| unbooked.fact).collect::<Vec<_>>(), [fact(1), fact(2)]);
+    assert_eq!(
+        facts.iter().map(|unbooked| unbooked.fact.clone().unwrap()).collect::<Vec<_>>(),
+        [fact(1), fact(2)]
+    );
     let booking = Booking {
         facts: facts.iter().map(|unbooked| unbooked.number).collect(),
         alerts: vec![alert(1, Regarding::Mailbox(MailboxId::new(1)))],

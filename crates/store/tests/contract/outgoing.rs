@@ -156,7 +156,7 @@ pub async fn a_doubt_is_settled_by_a_person(store: Arc<dyn Store>) {
         assert_eq!((email.state, email.next_attempt), (EmailState::Outgoing(end), None));
     }
     let facts = store.unbooked(10).await.unwrap();
-    assert_eq!(facts.iter().filter(|fact| fact.fact.what == What::Settled).count(), 2);
+    assert_eq!(facts.iter().filter(|fact| fact.fact.as_ref().unwrap().what == What::Settled).count(), 2);
 }
 
 pub async fn a_copy_is_linked_with_its_sending(store: Arc<dyn Store>) {

@@ -54,7 +54,7 @@ impl World {
         let world = Self::new(store).await;
         world.add(1..=count).await;
         world.grant_all(world.incarnation).await;
-        let mut claimed = world.store.claim(world.incarnation, 10_000).await.unwrap();
+        let mut claimed = world.store.claim(world.incarnation, 10_000).await.unwrap().mailboxes;
         claimed.sort_by_key(|claimed| claimed.fence.mailbox);
         (world, claimed)
     }

@@ -1,6 +1,6 @@
 //! The open alerts and the ratio machines of one leadership, and one look at what happened.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 
 use mailyard_policy::{
     Reason, Timestamp,
@@ -19,7 +19,7 @@ use mailyard_store::{
 };
 
 use super::Arguments;
-use crate::mail::RatioNotice;
+use crate::{lanes::lanes, mail::RatioNotice};
 
 /// Facts of one booking.
 const FACTS: u32 = 500;
@@ -31,6 +31,8 @@ pub struct Desk {
     /// What the book does not know of an alert: where it belongs.
     places: HashMap<AlertId, Place>,
     ratios: BTreeMap<ProfileId, ratio::State>,
+    /// Lanes that could not be read when they were looked at last.
+    unreadable: BTreeSet<(ProfileId, u16)>,
 }
 
 #[derive(Clone)]
@@ -87,7 +89,7 @@ impl Desk {
         // A state that cannot be read begins anew: its alert stands in the book.
         let ratios =
             ratios.into_iter().map(|kept| (kept.profile, kept.state.parse().unwrap_or_default())).collect();
-        Ok(Self { lead, book, places, ratios })
+        Ok(Self { lead, book, places, ratios, unreadable: BTreeSet::new() })
     }
 
     /// True if there may be more.
@@ -101,7 +103,19 @@ impl Desk {
         let mut facts = Vec::with_capacity(unbooked.len());
         for fact in unbooked {
             facts.push(fact.number);
-            for alert in self.book.step(fact.fact, new_alert_id()) {
+            let happened = match fact.fact {
+                Ok(happened) => happened,
+                Err(detail) => {
+                    tracing::error!(
+                        fact = fact.number,
+                        detail,
+                        "a fact cannot be understood: it is passed over"
+                    );
+                    arguments.metrics.unreadable_row("fact");
+                    continue;
+                }
+            };
+            for alert in self.book.step(happened, new_alert_id()) {
                 self.place(arguments, &alert, &fact.org).await?;
                 changed.insert(alert.id, alert);
             }
@@ -173,7 +187,7 @@ impl Desk {
             ] {
                 arguments.metrics.mailboxes(&label, state, count as usize);
             }
-            let counts = counted(arguments, profile, &health).await?;
+            let counts = self.counted(arguments, profile, &health).await?;
             let before = self.ratios.get(&profile.id).copied().unwrap_or_default();
             let (after, effects) = before.step(&arguments.rules, counts, now);
             if after != before {
@@ -186,6 +200,31 @@ impl Desk {
             return Ok(());
         }
         arguments.store.book(&self.lead, &booking).await
+    }
+
+    /// The breaker of any lane holds the mailboxes of the whole profile back.
+    async fn counted(
+        &mut self,
+        arguments: &Arguments,
+        profile: &Profile,
+        health: &HealthCount,
+    ) -> Result<Counts> {
+        let mut held_back = false;
+        for (number, lane) in lanes(&*arguments.store, profile).await? {
+            let key = (profile.id, number);
+            match lane {
+                Ok(lane) => {
+                    held_back |= lane.is_some_and(|lane| lane.open.is_some());
+                    self.unreadable.remove(&key);
+                }
+                Err(detail) if self.unreadable.insert(key) => {
+                    tracing::error!(profile = %profile.id, lane = number, detail, "a lane cannot be understood");
+                    arguments.metrics.unreadable_row("lane");
+                }
+                Err(_) => {}
+            }
+        }
+        Ok(Counts { eligible: health.ok + health.failing, failing: health.failing, held_back })
     }
 
     async fn tell(
@@ -242,16 +281,6 @@ impl Desk {
 
 fn new_alert_id() -> AlertId {
     AlertId::new(mailyard_host::clock::id())
-}
-
-/// The breaker of any lane holds the mailboxes of the whole profile back.
-async fn counted(arguments: &Arguments, profile: &Profile, health: &HealthCount) -> Result<Counts> {
-    let mut held_back = false;
-    for number in 0..profile.lanes {
-        let lane = arguments.store.lane(profile.id, number).await?;
-        held_back |= lane.is_some_and(|lane| lane.open.is_some());
-    }
-    Ok(Counts { eligible: health.ok + health.failing, failing: health.failing, held_back })
 }
 
 fn ratio_summary(counts: Counts) -> String {

@@ -202,7 +202,7 @@ impl House {
         let free: Vec<_> = self.store.shards().await.unwrap();
         let free: Vec<_> = free.into_iter().map(|shard| (shard.shard, shard.epoch)).collect();
         self.store.grant(&self.lead, (&worker, incarnation), &free).await.unwrap();
-        let mut claimed = self.store.claim(incarnation, 10_000).await.unwrap();
+        let mut claimed = self.store.claim(incarnation, 10_000).await.unwrap().mailboxes;
         claimed.sort_by(|a, b| a.wanted.address.cmp(&b.wanted.address));
         claimed
     }

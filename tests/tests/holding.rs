@@ -1,0 +1,100 @@
+//! Stories of holding: a mailbox that its holder lost is taken up again, a shard that is asked back is given back, and
+//! what changes hands takes nothing of its former holder along. A second hand on the file puts the faults in.
+
+use mailyard_exchange_sim::{Made, Options, Simulator};
+use mailyard_host::clock;
+use mailyard_policy::id::{self, ProfileId, Revision};
+use mailyard_store::people::Profile;
+use mailyard_tests::{Outcome, Stage, hurried};
+use sqlx::{Connection as _, Executor as _, SqliteConnection, sqlite::SqliteConnectOptions};
+
+async fn hand(stage: &Stage) -> Outcome<SqliteConnection> {
+    Ok(SqliteConnection::connect_with(&SqliteConnectOptions::new().filename(&stage.database)).await?)
+}
+
+fn made(to: &str) -> Made {
+    Made { to: vec![to.to_owned()], ..Made::default() }
+}
+
+async fn tracked(stage: &Stage, count: usize) -> Outcome {
+    let what = format!("{count} mails are tracked");
+    stage.until(&what, || async { Ok(stage.emails().await?.len() == count) }).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mailbox_that_a_forgotten_claim_took_is_taken_up_again() -> Outcome {
+    let stage = Stage::new(2, hurried()).await?;
+    stage.test_and_enable().await?;
+    let mut hand = hand(&stage).await?;
+    for round in 1..=2 {
+        hand.execute("UPDATE mailbox SET fence_nonce = randomblob(16)").await?;
+        for address in &stage.addresses {
+            stage.simulator.deliver(&made(address));
+        }
+        tracked(&stage, round * stage.addresses.len()).await?;
+    }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_shard_that_could_not_be_given_back_is_given_back_later() -> Outcome {
+    let stage = Stage::new(2, hurried()).await?;
+    stage.test_and_enable().await?;
+    let before = stage.store.shards().await?;
+    let mut hand = hand(&stage).await?;
+    hand.execute(
+        "CREATE TABLE refused(n INTEGER); INSERT INTO refused VALUES (0);
+         CREATE TRIGGER stuck BEFORE UPDATE OF phase ON shard WHEN NEW.phase = 0 AND (SELECT n FROM refused) = 0
+         BEGIN SELECT RAISE(ABORT, 'the disk is full'); END;
+         UPDATE shard SET phase = 2 WHERE phase = 1",
+    )
+    .await?;
+    stage
+        .until("its mailboxes have stopped", || async {
+            Ok(stage.leader.beating().await.iter().all(|worker| worker.mailboxes == 0))
+        })
+        .await?;
+    hand.execute("UPDATE refused SET n = 1").await?;
+    stage
+        .until("it was given back, and granted anew", || async {
+            let shards = stage.store.shards().await?;
+            Ok(shards.iter().zip(&before).all(|(now, before)| now.epoch > before.epoch && !now.revoking))
+        })
+        .await?;
+    stage.simulator.deliver(&made(&stage.addresses[0]));
+    tracked(&stage, 1).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_profile_brings_its_own_lane_even_in_the_same_shard() -> Outcome {
+    let stage = Stage::new(2, hurried()).await?;
+    stage.test_and_enable().await?;
+    let folder = stage.database.with_file_name("other");
+    let other = Simulator::start(Options::new(2, 1, folder)).await?;
+    assert_eq!(other.addresses(), stage.addresses);
+    let mailbox = stage.store.mailbox_at(&stage.org, &stage.addresses[0]).await?.ok_or("no mailbox")?;
+    let neighbour = (1..1_000_000)
+        .map(ProfileId::new)
+        .find(|profile| id::shard(*profile, mailbox.set.id, 1) == mailbox.shard)
+        .ok_or("no profile of this shard")?;
+    let profile = stage.store.profile(stage.profile).await?.ok_or("no profile")?;
+    let ready = other.ready();
+    let profile = Profile {
+        id: neighbour,
+        display_name: "Other".to_owned(),
+        incoming_url: Some(ready.ews_url.clone()),
+        outgoing_url: Some(ready.ews_url.clone()),
+        user: ready.user.clone(),
+        ca_pem: Some(std::fs::read_to_string(&ready.ca_file)?),
+        create_time: clock::now(),
+        revision: Revision(0),
+        ..profile
+    };
+    stage.store.create_profile(&profile, Some(&ready.password.clone().into())).await?;
+    let set = mailyard_store::people::NewMailbox { profile: Some(neighbour), ..mailbox.set.clone() };
+    stage.store.update_mailbox(&set, mailbox.revision).await?;
+    stage.nudge();
+    stage.test_and_enable().await?;
+    other.deliver(&made(&stage.addresses[0]));
+    tracked(&stage, 1).await
+}
