@@ -125,3 +125,45 @@ async fn what_cannot_be_read_is_put_aside_and_the_rest_comes_through() -> Outcom
     assert_eq!(stage.simulator.list(one, "Undeliverable").map(|listed| listed.len()), Some(aside));
     Ok(())
 }
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_backlog_of_what_cannot_be_read_is_worked_off_and_starves_nobody() -> Outcome {
+    let stage = Stage::new(1, hurried()).await?;
+    stage.test_and_enable().await?;
+    let one = &stage.addresses[0];
+    stage.simulator.fault(rule(r#"{"kind":"poison"}"#)?)?;
+    // More than two pages of rows, and more than one page of changes.
+    stage.simulator.deliver(&made(one, 520));
+    stage
+        .until("all of them lie in their folder", || async {
+            let page = Page { after: None, limit: 1000 };
+            let aside = stage.store.quarantined(&stage.org, None, &page).await?;
+            Ok(aside.len() >= 520 && aside.iter().all(|item| item.moved))
+        })
+        .await?;
+    stage.simulator.clear_faults();
+    stage.simulator.deliver(&made(one, 1));
+    stage.until("new mail is tracked", || async { Ok(stage.emails().await?.len() == 1) }).await?;
+    let lying = stage.simulator.list(one, "Undeliverable").map(|listed| listed.len());
+    // The message by which sending was tested may be one of them.
+    assert!(matches!(lying, Some(520 | 521)), "{lying:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_that_changed_nothing_is_not_repeated_at_once() -> Outcome {
+    let stage = Stage::new(1, hurried()).await?;
+    stage.test_and_enable().await?;
+    stage.simulator.fault(rule(r#"{"kind":"stopped_batch","operation":"GetItem"}"#)?)?;
+    let one = &stage.addresses[0];
+    stage.simulator.deliver(&made(one, 300));
+    let requests = |name: &str| stage.simulator.stats()["requests"][name].as_u64().unwrap_or_default();
+    stage.until("the first are asked for", || async { Ok(requests("GetItem") > 8) }).await?;
+    let (asked, looked) = (requests("GetItem"), requests("SyncFolderItems"));
+    stage.until("it looks for new mail", || async { Ok(requests("SyncFolderItems") >= looked + 5) }).await?;
+    // Seven portions of a page of rows; how often is said by the period, and not by how fast the server answers.
+    let turns = (requests("GetItem") - asked) / 7;
+    assert!(turns <= 7, "{turns} turns beside 5 looks");
+    stage.simulator.clear_faults();
+    stage.until("all of it is tracked", || async { Ok(stage.emails().await?.len() == 300) }).await
+}

@@ -39,6 +39,8 @@ pub enum Kind {
     RepeatedChanges,
     /// Of a batch some items fail and the rest is not attempted.
     PartialBatch,
+    /// Of a batch nothing is attempted.
+    StoppedBatch,
     /// The server's clock is wrong.
     ClockSkew,
     /// Nobody answers.

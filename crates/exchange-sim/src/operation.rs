@@ -146,18 +146,19 @@ impl Call<'_> {
         let unavailable = self.strikes(Kind::MailboxUnavailable).is_some();
         // Of a batch struck by this, the second part fails and nothing after it is attempted.
         let partial = parts.len() > 1 && self.strikes(Kind::PartialBatch).is_some();
+        let stopped = self.strikes(Kind::StoppedBatch).is_some();
         out.push_str(&format!("<m:{name}Response><m:ResponseMessages>"));
         for (number, part) in parts.into_iter().enumerate() {
             let mut inner = String::new();
             let (class, result) = if unavailable {
                 let text = "The mailbox database is temporarily unavailable.";
                 ("Error", Err(Refusal::new("ErrorMailboxStoreUnavailable", text)))
+            } else if stopped || partial && number > 1 {
+                let text = "Batch processing stopped because an earlier request failed.";
+                ("Warning", Err(Refusal::new("ErrorBatchProcessingStopped", text)))
             } else if partial && number == 1 {
                 let text = "An internal server error occurred. Try again later.";
                 ("Error", Err(Refusal::new("ErrorInternalServerTransientError", text)))
-            } else if partial && number > 1 {
-                let text = "Batch processing stopped because an earlier request failed.";
-                ("Warning", Err(Refusal::new("ErrorBatchProcessingStopped", text)))
             } else {
                 ("Error", run(part, &mut inner))
             };

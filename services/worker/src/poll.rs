@@ -48,13 +48,13 @@ struct Wanted {
 /// [`Trouble`]; everything that is written is whole, and the next turn goes on from there.
 pub async fn poll(turn: &mut Turn) -> Result<Done, Trouble> {
     let mailbox = turn.incoming()?;
-    let mut before = Done::default();
+    let mut before = Drained::default();
     if turn.holding.has_inbound {
         before = Box::pin(drain(turn, &mailbox)).await?;
         // Rows whose moves are not carried out would fill every page of rows for ever.
-        Box::pin(move_failed(turn, &mailbox)).await?;
-        if before.more {
-            return Ok(before);
+        before.add(Box::pin(move_failed(turn, &mailbox)).await?);
+        if before.goes_on() {
+            return Ok(Done { items: before.items, more: true });
         }
     }
     let page = match sync(turn, &mailbox).await {
@@ -69,16 +69,41 @@ pub async fn poll(turn: &mut Turn) -> Result<Done, Trouble> {
     };
     let cursor = Bytes::from(page.cursor);
     // Most polls end here: what is rare must not make their tasks larger.
-    let same = page.changes.is_empty() && turn.holding.cursor.as_ref() == Some(&cursor);
-    let done = if same {
-        Done::default()
+    let stands = turn.holding.cursor.as_ref() == Some(&cursor);
+    let mut done = if stands && page.changes.is_empty() {
+        Drained::default()
     } else {
         Box::pin(take_page(turn, &mailbox, page.changes, cursor)).await?
     };
     if turn.holding.has_inbound {
-        Box::pin(move_failed(turn, &mailbox)).await?;
+        done.add(Box::pin(move_failed(turn, &mailbox)).await?);
     }
-    Ok(Done { items: before.items + done.items, more: done.more || !page.last })
+    let more = done.goes_on() || !page.last && !stands;
+    Ok(Done { items: before.items + done.items, more })
+}
+
+/// What became of rows of `inbound`.
+#[derive(Clone, Copy, Default)]
+struct Drained {
+    /// Items tracked.
+    items: u32,
+    /// Something that is stored changed.
+    progress: bool,
+    /// There are rows that were not taken up.
+    left: bool,
+}
+
+impl Drained {
+    fn add(&mut self, other: Self) {
+        self.items += other.items;
+        self.progress |= other.progress;
+        self.left |= other.left;
+    }
+
+    /// The next turn may follow at once. If nothing came of any row, the same would happen again: it waits its time.
+    fn goes_on(self) -> bool {
+        self.left && self.progress
+    }
 }
 
 async fn sync(turn: &mut Turn, mailbox: &Mailbox) -> Result<mailyard_exchange::codec::SyncPage, Trouble> {
@@ -112,7 +137,7 @@ async fn take_page(
     mailbox: &Mailbox,
     changes: Vec<Change>,
     cursor: Bytes,
-) -> Result<Done, Trouble> {
+) -> Result<Drained, Trouble> {
     let start = turn.holding.start;
     let nothing_changed = changes.is_empty();
     let new: Vec<Entry> = changes
@@ -129,7 +154,7 @@ async fn take_page(
     if new.is_empty() && !first && (known || nothing_changed) {
         // An empty poll writes nothing: the position in memory is as good, and the stored one not wrong.
         turn.holding.cursor = Some(cursor);
-        return Ok(Done::default());
+        return Ok(Drained::default());
     }
     let seen = new
         .iter()
@@ -138,27 +163,26 @@ async fn take_page(
     let page = Commit { cursor: Some(cursor.clone()), start, seen, ..Commit::default() };
     let wanted: Vec<Wanted> =
         new.into_iter().map(|entry| Wanted { id: entry.id, attempts: 0, size: entry.size }).collect();
-    let items = if wanted.len() <= AT_ONCE && wanted.iter().all(|wanted| wanted.size.is_some()) {
-        fetch(turn, mailbox, &wanted, page).await?
-    } else {
-        turn.holding.has_inbound = true;
-        turn.commit(page).await?;
+    if wanted.len() <= AT_ONCE && wanted.iter().all(|wanted| wanted.size.is_some()) {
+        let fetched = fetch(turn, mailbox, &wanted, page).await?;
         turn.holding.cursor = Some(cursor);
-        return drain(turn, mailbox).await;
-    };
+        return Ok(Drained { progress: true, ..fetched });
+    }
+    turn.holding.has_inbound = true;
+    turn.commit(page).await?;
     turn.holding.cursor = Some(cursor);
-    Ok(Done { items, more: false })
+    let drained = drain(turn, mailbox).await?;
+    Ok(Drained { progress: true, ..drained })
 }
 
-/// Takes up rows of `inbound`, each at most once in a turn. More: there are rows that were not taken up.
-async fn drain(turn: &mut Turn, mailbox: &Mailbox) -> Result<Done, Trouble> {
+/// Takes up rows of `inbound`, each at most once in a turn.
+async fn drain(turn: &mut Turn, mailbox: &Mailbox) -> Result<Drained, Trouble> {
     let rows = turn.shared.store.inbound(turn.mailbox, ROWS).await?;
-    let mut more = rows.len() == ROWS as usize;
+    let mut drained = Drained { left: rows.len() == ROWS as usize, ..Drained::default() };
     let seen: Vec<Inbound> = rows.into_iter().filter(|row| row.state == InboundState::Seen).collect();
-    let mut items = 0;
     for rows in seen.chunks(AT_ONCE * 4) {
         if turn.is_long() {
-            more = true;
+            drained.left = true;
             break;
         }
         let mut wanted: Vec<Wanted> = rows
@@ -177,29 +201,40 @@ async fn drain(turn: &mut Turn, mailbox: &Mailbox) -> Result<Done, Trouble> {
         }
         wanted.retain(|wanted| wanted.size.is_some());
         let lost = moved_if_wished(turn, mailbox, lost).await;
+        drained.progress |= !lost.is_empty();
         let page = Commit { facts: facts_of(turn, &lost), items: lost, ..Commit::default() };
-        items += fetch(turn, mailbox, &wanted, page).await?;
+        drained.add(fetch(turn, mailbox, &wanted, page).await?);
     }
-    turn.holding.has_inbound = more || !turn.shared.store.inbound(turn.mailbox, 1).await?.is_empty();
-    Ok(Done { items, more })
+    turn.holding.has_inbound = drained.left || !turn.shared.store.inbound(turn.mailbox, 1).await?.is_empty();
+    Ok(drained)
 }
 
 /// Carries out the moves whose intents are stored.
-async fn move_failed(turn: &mut Turn, mailbox: &Mailbox) -> Result<(), Trouble> {
-    for row in turn.shared.store.inbound(turn.mailbox, ROWS).await? {
-        if matches!(row.state, InboundState::Moving { .. }) {
-            undeliverable::finish(turn, mailbox, row).await?;
+async fn move_failed(turn: &mut Turn, mailbox: &Mailbox) -> Result<Drained, Trouble> {
+    let mut moved = Drained::default();
+    let rows = turn.shared.store.inbound(turn.mailbox, ROWS).await?;
+    for row in rows.into_iter().filter(|row| matches!(row.state, InboundState::Moving { .. })) {
+        if moved.progress && turn.is_long() {
+            moved.left = true;
+            break;
         }
+        undeliverable::finish(turn, mailbox, row).await?;
+        moved.progress = true;
     }
-    Ok(())
+    Ok(moved)
 }
 
-/// Fetches items in portions; each portion is one commit, the first together with `page`. Returns how many were
-/// tracked.
-async fn fetch(turn: &mut Turn, mailbox: &Mailbox, wanted: &[Wanted], page: Commit) -> Result<u32, Trouble> {
+/// Fetches items in portions; each portion is one commit, the first together with `page`. Progress: something became
+/// of an item.
+async fn fetch(
+    turn: &mut Turn,
+    mailbox: &Mailbox,
+    wanted: &[Wanted],
+    page: Commit,
+) -> Result<Drained, Trouble> {
     let sizes: Vec<u64> = wanted.iter().map(|wanted| wanted.size.unwrap_or_default()).collect();
     let mut page = Some(page);
-    let mut tracked = 0;
+    let mut done = Drained::default();
     for portion in tracking::portions(&turn.shared.settings.portions, &sizes) {
         let places = match &portion {
             Portion::Together(places) => places.clone(),
@@ -222,7 +257,8 @@ async fn fetch(turn: &mut Turn, mailbox: &Mailbox, wanted: &[Wanted], page: Comm
                 return Err(trouble);
             }
         };
-        tracked += items.iter().filter(|item| matches!(item, Item::Track(_))).count() as u32;
+        done.items += items.iter().filter(|item| matches!(item, Item::Track(_))).count() as u32;
+        done.progress |= !items.is_empty();
         let mut commit = page.take().unwrap_or_default();
         commit.facts.extend(facts_of(turn, &items));
         let moving = items.iter().any(|item| matches!(item, Item::Move { .. }));
@@ -234,7 +270,7 @@ async fn fetch(turn: &mut Turn, mailbox: &Mailbox, wanted: &[Wanted], page: Comm
     if let Some(page) = page {
         turn.commit(page).await?;
     }
-    Ok(tracked)
+    Ok(done)
 }
 
 async fn together(turn: &Turn, mailbox: &Mailbox, wanted: &[&Wanted]) -> Result<Vec<Item>, Trouble> {

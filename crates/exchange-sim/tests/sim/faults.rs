@@ -189,6 +189,8 @@ async fn a_partial_batch_leaves_the_rest_unattempted() {
     assert_eq!(answer.matches("ResponseClass=\"Warning\"").count(), 2);
     assert_eq!(stage.simulator.list(ME, "drafts").map(|listed| listed.len()), Some(1));
     assert_eq!(codes(&stage.answer(ME, &create(1)).await), ["NoError"], "one item is no batch");
+    stage.fault(r#"{"kind":"stopped_batch","operation":"CreateItem"}"#);
+    assert_eq!(codes(&stage.answer(ME, &create(2)).await), [stopped, stopped]);
 }
 
 #[tokio::test]
