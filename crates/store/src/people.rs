@@ -250,6 +250,26 @@ pub enum LongState {
     Canceled,
 }
 
+/// What came of asking for polls.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct WantedPolls {
+    /// Mailboxes that will be polled.
+    pub wanted: Vec<MailboxId>,
+    /// Mailboxes that nobody can hold as they are.
+    pub refused: Vec<Hindered>,
+}
+
+/// A mailbox that nobody can hold as it is.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hindered {
+    /// Which.
+    pub mailbox: MailboxId,
+    /// Its address.
+    pub address: String,
+    /// Why: `PROFILE_NOT_SET` or `MAILBOX_STATE_UNREADABLE`.
+    pub reason: Reason,
+}
+
 /// Mailboxes of a profile by health: what the failure ratio is made of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct HealthCount {
@@ -302,8 +322,8 @@ pub trait People: Send + Sync {
     /// first address that is taken (in the store or twice in `rows`, ignoring case).
     async fn create_mailboxes(&self, org: &Org, rows: &[NewMailbox], at: Timestamp) -> Result<()>;
 
-    /// Changes what people set on a mailbox if its revision is still `revision`. Another profile or lane count means
-    /// another shard.
+    /// Changes what people set on a mailbox if its revision is still `revision`. Another profile takes it from its
+    /// holder; without one, tests and polls that were asked for end.
     async fn update_mailbox(&self, set: &NewMailbox, revision: Revision) -> Result<Mailbox>;
 
     /// One mailbox.
@@ -331,11 +351,11 @@ pub trait People: Send + Sync {
     /// Cycles of a mailbox that committed something or failed, newest first; the last 16 are kept.
     async fn cycles(&self, mailbox: MailboxId) -> Result<Vec<Cycle>>;
 
-    /// Asks for a poll of mailboxes; returns their ids.
-    async fn want_polls(&self, org: &Org, selection: &Selection) -> Result<Vec<MailboxId>>;
+    /// Asks for a poll of mailboxes, without those that nobody can hold.
+    async fn want_polls(&self, org: &Org, selection: &Selection) -> Result<WantedPolls>;
 
     /// Starts a test & enable: the operation and one row per selected mailbox, in one transaction.
-    /// `SELECTION_EMPTY` if nothing is selected. Rows that cannot be tested (no method, no profile, not approved where
+    /// `SELECTION_EMPTY` if nothing is selected. Rows that cannot be tested (no method, no profile, unreadable, not approved where
     /// the settings demand approval) end at once as skipped with their reason.
     async fn start_test(
         &self,

@@ -98,6 +98,7 @@ contract! {
     runs::held_profiles_wait;
     runs::canceling_takes_tests_back;
     runs::two_tests_of_one_mailbox_follow_each_other;
+    runs::a_mailbox_that_loses_its_profile_keeps_nobody_waiting;
     notices::facts_are_booked_once;
     notices::alerts_are_listed_and_forgotten;
     notices::a_mail_is_tried_until_it_is_accepted_or_given_up;

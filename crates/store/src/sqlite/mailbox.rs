@@ -15,10 +15,11 @@ use super::{
     count::Deltas,
     filter,
     rows::{Columns as _, Key as _, methods, methods_text, millis},
+    test_run::{self, hindrance},
 };
 use crate::{
     Error, Result,
-    people::{Approval, Mailbox, MailboxKind, NewMailbox, Selection},
+    people::{Approval, Hindered, Mailbox, MailboxKind, NewMailbox, Selection, WantedPolls},
     query::{Filter, Page, fold},
 };
 
@@ -69,6 +70,9 @@ impl SqliteStore {
         let approval = if another_address { Approval::Pending } else { before.approval };
         update(&mut tx, set, shard, approval).await?;
         move_count(&mut tx, &before, set.profile, shard).await?;
+        if set.profile.is_none() {
+            test_run::take_wishes_back(&mut tx, set.id).await?;
+        }
         let after = fetch(&mut tx, set.id).await?;
         commit(tx).await?;
         after.ok_or_else(|| Error::Corrupt("a mailbox is gone that was just written".to_owned()))
@@ -140,14 +144,20 @@ impl SqliteStore {
         Ok(changed)
     }
 
-    pub(super) async fn wish_polls(&self, org: &Org, selection: &Selection) -> Result<Vec<MailboxId>> {
+    pub(super) async fn wish_polls(&self, org: &Org, selection: &Selection) -> Result<WantedPolls> {
         let mut tx = self.begin().await?;
-        let ids = select(&mut tx, org, selection).await?;
-        for id in &ids {
-            wish_poll(&mut tx, *id).await?;
+        let mut polls = WantedPolls::default();
+        for id in select(&mut tx, org, selection).await? {
+            match hindered(&mut tx, id).await? {
+                Some(hindered) => polls.refused.push(hindered),
+                None => {
+                    wish_poll(&mut tx, id).await?;
+                    polls.wanted.push(id);
+                }
+            }
         }
         commit(tx).await?;
-        Ok(ids)
+        Ok(polls)
     }
 
     pub(super) async fn reasons_of(&self, profile: ProfileId) -> Result<Vec<(Reason, u64)>> {
@@ -186,6 +196,20 @@ impl SqliteStore {
         };
         rows.iter().map(count).collect()
     }
+}
+
+/// Why nobody can hold a mailbox, if so.
+async fn hindered(tx: &mut Tx, id: MailboxId) -> Result<Option<Hindered>> {
+    let row = sqlx::query(concat!(
+        "SELECT m.address, ",
+        hindrance!(),
+        " AS hindrance FROM mailbox m WHERE m.mailbox_id = ?"
+    ))
+    .bind(id.key())
+    .fetch_one(&mut **tx)
+    .await?;
+    let Some(reason) = row.maybe_word("hindrance")? else { return Ok(None) };
+    Ok(Some(Hindered { mailbox: id, address: row.text("address")?, reason }))
 }
 
 /// Makes a poll wanted.

@@ -19,7 +19,7 @@ use crate::{
     holder::Cycle,
     people::{
         Approval, HealthCount, LongOperation, LongState, Mailbox, NewMailbox, People, Profile, Selection,
-        Settings, TestItem,
+        Settings, TestItem, WantedPolls,
     },
     query::{Filter, Page},
 };
@@ -153,7 +153,7 @@ impl People for SqliteStore {
         self.stored_cycles(mailbox).await
     }
 
-    async fn want_polls(&self, org: &Org, selection: &Selection) -> Result<Vec<MailboxId>> {
+    async fn want_polls(&self, org: &Org, selection: &Selection) -> Result<WantedPolls> {
         self.wish_polls(org, selection).await
     }
 

@@ -10,7 +10,7 @@ use super::{
     SqliteStore, Tx, commit,
     fleet::guard,
     mailbox::select,
-    rows::{Columns as _, Key as _, millis, parse},
+    rows::{Columns as _, Key as _, millis, now, parse},
 };
 use crate::{
     Error, Result,
@@ -26,6 +26,16 @@ macro_rules! approved {
     };
 }
 pub(super) use approved;
+
+/// Why nobody can hold a mailbox `m`; NULL: somebody can.
+macro_rules! hindrance {
+    () => {
+        "CASE WHEN m.profile_id IS NULL THEN 'PROFILE_NOT_SET'
+           WHEN 'MAILBOX_STATE_UNREADABLE' IN (m.incoming_reason, m.outgoing_reason, m.act_reason)
+             THEN 'MAILBOX_STATE_UNREADABLE' END"
+    };
+}
+pub(super) use hindrance;
 
 impl SqliteStore {
     pub(super) async fn begin_test(
@@ -255,7 +265,9 @@ async fn add_item(tx: &mut Tx, org: &Org, id: OperationId, mailbox: MailboxId, a
         .execute(&mut **tx)
         .await?;
     let row = sqlx::query(concat!(
-        "SELECT m.profile_id IS NOT NULL AS has_profile, m.methods <> 'none,none,none' AS has_method, ",
+        "SELECT m.methods <> 'none,none,none' AS has_method, ",
+        hindrance!(),
+        " AS hindrance, ",
         approved!(),
         " AS approved FROM mailbox m JOIN org g USING (org) WHERE m.mailbox_id = ?"
     ))
@@ -264,20 +276,50 @@ async fn add_item(tx: &mut Tx, org: &Org, id: OperationId, mailbox: MailboxId, a
     .await?;
     let reason = if !row.flag("has_method")? {
         Reason::MethodNotSupported
-    } else if !row.flag("has_profile")? {
-        Reason::ProfileNotSet
+    } else if let Some(hindrance) = row.maybe_word("hindrance")? {
+        hindrance
     } else if !row.flag("approved")? {
         Reason::MailboxNotApproved
     } else {
         return Ok(());
     };
-    // Skipped before it ran: it never counted as running.
+    skip(tx, id, mailbox, reason, at).await
+}
+
+/// Ends a test that was not handed out: it never counted as running.
+async fn skip(tx: &mut Tx, id: OperationId, mailbox: MailboxId, reason: Reason, at: Timestamp) -> Result<()> {
     sqlx::query("UPDATE long_operation SET running = running + 1 WHERE operation_id = ?")
         .bind(id.key())
         .execute(&mut **tx)
         .await?;
     let outcome = TestOutcome { result: TestResult::Skipped, reasons: [Some(reason), None, None], at };
     end_test(tx, id, mailbox, &outcome).await
+}
+
+/// A mailbox lost its profile: nobody will do what was asked of it.
+pub(super) async fn take_wishes_back(tx: &mut Tx, mailbox: MailboxId) -> Result<()> {
+    let at = sqlx::query(concat!("SELECT ", now!(), " AS now")).fetch_one(&mut **tx).await?.time("now")?;
+    sqlx::query("UPDATE mailbox SET test_wanted = NULL, polls_wanted = polls_done WHERE mailbox_id = ?")
+        .bind(mailbox.key())
+        .execute(&mut **tx)
+        .await?;
+    let rows =
+        sqlx::query("SELECT operation_id, state FROM test_item WHERE mailbox_id = ? AND state <> 'ended'")
+            .bind(mailbox.key())
+            .fetch_all(&mut **tx)
+            .await?;
+    let reason = Reason::ProfileNotSet;
+    for row in rows {
+        let id = OperationId::from_bytes(row.bytes("operation_id")?);
+        if row.text("state")? == "pending" {
+            skip(tx, id, mailbox, reason, at).await?;
+        } else {
+            let outcome =
+                TestOutcome { result: TestResult::Skipped, reasons: [Some(reason), None, None], at };
+            end_test(tx, id, mailbox, &outcome).await?;
+        }
+    }
+    Ok(())
 }
 
 async fn take_tests_back(tx: &mut Tx, id: OperationId) -> Result<()> {

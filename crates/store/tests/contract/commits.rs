@@ -371,7 +371,7 @@ pub async fn wishes_reach_the_holder_until_applied(store: Arc<dyn Store>) {
     assert_eq!(pending(store.unapplied(world.incarnation, 10).await.unwrap()), None);
     let one = Selection::Addresses(vec![address(1).to_lowercase()]);
     store.decide_approval(&world.org, &one, Approval::Approved, at(3)).await.unwrap();
-    assert_eq!(store.want_polls(&world.org, &one).await.unwrap(), [fence.mailbox]);
+    assert_eq!(store.want_polls(&world.org, &one).await.unwrap().wanted, [fence.mailbox]);
     let wanted = pending(store.unapplied(world.incarnation, 10).await.unwrap()).expect("two wishes");
     assert_eq!((wanted.revision, wanted.approved, wanted.polls), (3, true, 1));
     assert_eq!(store.unapplied(Incarnation::new(99), 10).await.unwrap(), []);

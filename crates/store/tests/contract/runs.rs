@@ -173,3 +173,29 @@ pub async fn two_tests_of_one_mailbox_follow_each_other(store: Arc<dyn Store>) {
     assert_eq!(store.advance_test(&world.lead, next, 9, &[]).await.unwrap(), 1);
     assert_eq!(wanted(&store, &world).await, [(fence.mailbox, Some(next))]);
 }
+
+pub async fn a_mailbox_that_loses_its_profile_keeps_nobody_waiting(store: Arc<dyn Store>) {
+    let (world, _) = approved(&store, 3).await;
+    let all = Selection::Matching(Filter::All);
+    store.start_test(&world.org, RUN, &all, "all", at(1)).await.unwrap();
+    assert_eq!(store.advance_test(&world.lead, RUN, 1, &[]).await.unwrap(), 1);
+    assert_eq!(store.want_polls(&world.org, &all).await.unwrap().wanted.len(), 3);
+    for n in 1..=3 {
+        let before = store.mailbox(mailbox(n, None).id).await.unwrap().unwrap();
+        let after = store.update_mailbox(&mailbox(n, None), before.revision).await.unwrap();
+        assert_eq!((after.test_wanted, after.polls_wanted), (None, after.polls_done), "{n}");
+    }
+    let run = store.operation(RUN).await.unwrap().unwrap();
+    assert_eq!((run.running, run.skipped), (0, 3), "one was handed out, two were not");
+    let results = store.operation_results(RUN, 0, 9).await.unwrap();
+    let reasons: Vec<_> = results.into_iter().map(|item| item.outcome.unwrap().reasons[0]).collect();
+    assert_eq!(reasons, [Some(Reason::ProfileNotSet); 3]);
+    let polls = store.want_polls(&world.org, &all).await.unwrap();
+    let refused: Vec<_> =
+        polls.refused.iter().map(|refused| (refused.mailbox.get(), refused.reason)).collect();
+    assert_eq!(refused, [1, 2, 3].map(|n| (n, Reason::ProfileNotSet)));
+    assert_eq!(
+        (polls.wanted, store.mailbox(mailbox(1, None).id).await.unwrap().unwrap().polls_wanted),
+        (vec![], 0)
+    );
+}

@@ -4,18 +4,22 @@ mod explain;
 mod import;
 mod message;
 mod selection;
+mod update;
 
 use mailyard_policy::{
     Reason,
     id::{MailboxId, OperationId, Org},
 };
-use mailyard_store::{people::Mailbox, query::MAILBOX_FIELDS};
+use mailyard_store::{
+    people::{Hindered, Mailbox, WantedPolls},
+    query::MAILBOX_FIELDS,
+};
 use mailyard_wire::{
     admin::{
         self, DecideApprovalRequest, DecideApprovalResponse, ExplainMailboxRequest, ExplainMailboxResponse,
         GetMailboxRequest, ImportMailboxesRequest, ImportMailboxesResponse, ListMailboxesRequest,
-        ListMailboxesResponse, PollMailboxesRequest, PollMailboxesResponse, TestAndEnableRequest,
-        mailbox_service_server::MailboxService,
+        ListMailboxesResponse, PollMailboxesRequest, PollMailboxesResponse, RefusedMailbox,
+        TestAndEnableRequest, UpdateMailboxRequest, mailbox_service_server::MailboxService,
     },
     name,
     status::refusal,
@@ -23,13 +27,18 @@ use mailyard_wire::{
 use tonic::{Request, Response, Status};
 
 use super::{
-    Api, cut, new_id,
+    Api, cut,
+    input::Input,
+    new_id,
     refuse::{Told as _, not_found},
     with_one_more, words,
 };
 use crate::{filter, page_token::Listing};
 use message::Views;
 use selection::Selected;
+
+/// So many mailboxes that cannot be polled are named in a refusal.
+const NAMED: usize = 20;
 
 #[tonic::async_trait]
 impl MailboxService for Api {
@@ -72,6 +81,15 @@ impl MailboxService for Api {
         Ok(Response::new(ListMailboxesResponse { mailboxes: messages, next_page_token, total_size }))
     }
 
+    async fn update_mailbox(
+        &self,
+        request: Request<UpdateMailboxRequest>,
+    ) -> Result<Response<admin::Mailbox>, Status> {
+        let mailbox = self.change_mailbox(request.into_inner()).await?;
+        let mut views = self.views(&mailbox.org).await?;
+        views.message(&mailbox).await.map(Response::new)
+    }
+
     async fn decide_approval(
         &self,
         request: Request<DecideApprovalRequest>,
@@ -112,12 +130,23 @@ impl MailboxService for Api {
         let PollMailboxesRequest { parent, selection } = request.into_inner();
         let org = self.org(&parent).await?;
         let Selected { selection, .. } = selection::read(selection)?;
-        let wanted = self.store.want_polls(&org, &selection).await;
-        let mailboxes = wanted.map_err(selection::refused).told()?;
-        tracing::info!(mailboxes = mailboxes.len(), "polls were asked for");
+        let polls = self.store.want_polls(&org, &selection).await;
+        let WantedPolls { wanted, refused } = polls.map_err(selection::refused).told()?;
+        if wanted.is_empty() {
+            refuse_polls(&refused)?;
+        }
+        tracing::info!(mailboxes = wanted.len(), refused = refused.len(), "polls were asked for");
         self.leader.nudge();
-        let mailboxes = mailboxes.iter().map(|id| name::resource(&org, name::MAILBOXES, id)).collect();
-        Ok(Response::new(PollMailboxesResponse { mailboxes }))
+        let resource = |id| name::resource(&org, name::MAILBOXES, id);
+        let refused = refused.iter().map(|refused| RefusedMailbox {
+            mailbox: resource(refused.mailbox),
+            address: refused.address.clone(),
+            reason: refused.reason.code().to_owned(),
+        });
+        Ok(Response::new(PollMailboxesResponse {
+            refused: refused.collect(),
+            mailboxes: wanted.into_iter().map(resource).collect(),
+        }))
     }
 
     async fn explain_mailbox(
@@ -127,6 +156,15 @@ impl MailboxService for Api {
         let mailbox = self.find_mailbox("name", &request.into_inner().name).await?;
         self.explanation(&mailbox).await.map(Response::new)
     }
+}
+
+/// Nothing can be polled: says why, mailbox by mailbox.
+fn refuse_polls(refused: &[Hindered]) -> Result<(), Status> {
+    let mut input = Input::default();
+    for Hindered { address, reason, .. } in refused.iter().take(NAMED) {
+        input.refuse(*reason, "selection", format!("{address}: {}", reason.entry().title));
+    }
+    input.done()
 }
 
 impl Api {

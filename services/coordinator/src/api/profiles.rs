@@ -33,7 +33,7 @@ use crate::{filter, page_token::Listing};
 use draft::Draft;
 
 /// Changes without an etag are tried anew when somebody else was quicker.
-const ATTEMPTS: usize = 5;
+pub(super) const ATTEMPTS: usize = 5;
 
 type Wire = mailyard_wire::admin::Profile;
 
@@ -191,7 +191,7 @@ impl Api {
 }
 
 /// True if somebody else changed the object between our reading and our writing.
-fn is_race(error: &mailyard_store::Error) -> bool {
+pub(super) fn is_race(error: &mailyard_store::Error) -> bool {
     matches!(error, mailyard_store::Error::Refused { reason: Reason::EtagMismatch, .. })
 }
 

@@ -12,10 +12,11 @@ use mailyard_store::{
     query::Filter,
 };
 use mailyard_wire::{
+    FieldMask,
     admin::{
         Approval, CycleOutcome, DecideApprovalRequest, ExplainMailboxRequest, GetMailboxRequest,
         ImportMailboxesRequest, ListMailboxesRequest, Mailbox, MailboxState, OperationState,
-        PollMailboxesRequest, Selection, TestAndEnableRequest, Why,
+        PollMailboxesRequest, Selection, TestAndEnableRequest, UpdateMailboxRequest, Why,
     },
     cluster::{HeldCycle, HeldMailbox, HeldOperation},
     convert::moment,
@@ -283,4 +284,67 @@ async fn a_mailbox_tells_when_it_runs_next_and_why_then() {
         (OperationState::Disabled, "IMPERSONATION_DENIED")
     );
     assert_eq!((live.from_holder, live.work.as_str(), live.cycles[0].items), (true, "reading the Inbox", 3));
+}
+
+#[tokio::test]
+async fn a_mailbox_without_a_profile_says_so_and_takes_one() {
+    let house = House::new().await;
+    house.profile("Main").await;
+    house.import(1).await;
+    house.import_csv("bare@contoso.example,Bare,user,,sss,sss,none\n").await;
+    let bare = "bare@contoso.example";
+    let incoming = async || {
+        let request = ExplainMailboxRequest { name: name("mailboxes", bare) };
+        let mailbox = answered(house.mailboxes().explain_mailbox(request).await).mailbox.unwrap();
+        mailbox.operations.unwrap().incoming.unwrap()
+    };
+    let poll = async |selection| {
+        house.mailboxes().poll_mailboxes(PollMailboxesRequest { parent: PARENT.into(), selection }).await
+    };
+    let update = async |etag: &str, profile: &str, paths: &[&str]| {
+        let mailbox = Some(Mailbox {
+            name: name("mailboxes", bare),
+            etag: etag.to_owned(),
+            profile: profile.to_owned(),
+            ..Mailbox::default()
+        });
+        let paths: Vec<String> = paths.iter().map(ToString::to_string).collect();
+        let request = UpdateMailboxRequest { mailbox, update_mask: Some(FieldMask { paths }) };
+        house.mailboxes().update_mailbox(request).await
+    };
+    let shown = incoming().await;
+    assert_eq!((shown.reason.as_str(), shown.next_run), ("PROFILE_NOT_SET", None));
+    let both = answered(poll(matching("")).await);
+    assert_eq!(both.mailboxes.len(), 1);
+    let refused: Vec<_> = both.refused.iter().map(|refused| (&*refused.address, &*refused.reason)).collect();
+    assert_eq!(refused, [(bare, "PROFILE_NOT_SET")]);
+    let test = TestAndEnableRequest { parent: PARENT.into(), selection: addresses(&[bare]) };
+    let operation = answered(house.mailboxes().test_and_enable(test).await);
+    assert_eq!((operation.total, operation.skipped), (1, 1));
+
+    let main = name("emailServerProfiles", "Main");
+    let mut table = String::new();
+    for (what, refused) in [
+        ("a poll", told(poll(addresses(&[bare])).await)),
+        ("another etag", told(update("\"7\"", &main, &["profile"]).await)),
+        (
+            "a profile that is none",
+            told(update("", &name("emailServerProfiles", "Mian"), &["profile"]).await),
+        ),
+        ("a field that is none", told(update("", &main, &["address"]).await)),
+        ("no name for people", told(update("", &main, &["display_name"]).await)),
+    ] {
+        let _ = writeln!(table, "{what}: {refused}");
+    }
+    insta::assert_snapshot!(table);
+
+    let nudges = house.nudges();
+    let changed = answered(update("\"1\"", &main, &["profile"]).await);
+    assert_eq!((changed.profile_display_name.as_str(), changed.etag.as_str()), ("Main", "\"2\""));
+    assert_eq!(incoming().await.reason, "");
+    assert_eq!(answered(poll(addresses(&[bare])).await).mailboxes, [changed.name]);
+    assert_eq!(house.nudges(), nudges + 2);
+    let bared = answered(update("", "", &["profile"]).await);
+    assert_eq!((bared.profile.as_str(), bared.polls_pending), ("", 0));
+    assert_eq!(incoming().await.reason, "PROFILE_NOT_SET");
 }

@@ -2,6 +2,7 @@
 
 mod objects;
 mod poll;
+mod update;
 
 use std::path::PathBuf;
 
@@ -37,6 +38,16 @@ pub enum Mailbox {
         /// Check everything and change nothing
         #[arg(long)]
         dry_run: bool,
+    },
+    /// Change what is given, and leave the rest
+    Update {
+        /// Its address
+        address: String,
+        /// Change it only if it still has this etag
+        #[arg(long)]
+        etag: Option<String>,
+        #[command(flatten)]
+        fields: update::Fields,
     },
     /// Let mailboxes take part, all or none of those selected
     Approve(Selected),
@@ -80,6 +91,7 @@ impl Mailbox {
     pub(super) async fn run(self, ctl: &mut Ctl) -> Result<Exit, Failure> {
         match self {
             Self::Import { file, dry_run } => import(ctl, file, dry_run).await,
+            Self::Update { address, etag, fields } => update::run(ctl, &address, etag, fields).await,
             Self::Approve(selected) => decide(ctl, &selected, Approval::Approved).await,
             Self::Reject(selected) => decide(ctl, &selected, Approval::Rejected).await,
             Self::TestEnable { selected, wait } => test_enable(ctl, &selected, wait).await,

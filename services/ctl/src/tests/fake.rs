@@ -14,11 +14,12 @@ use mailyard_wire::{
         ImportMailboxesResponse, ListAlertsRequest, ListAlertsResponse, ListMailboxesRequest,
         ListMailboxesResponse, ListOperationsRequest, ListOperationsResponse, ListProfilesRequest,
         ListProfilesResponse, LongState, Mailbox, Operation, PollMailboxesRequest, PollMailboxesResponse,
-        Profile, Settings, Status as Whole, TestAndEnableRequest, TestConnectionRequest,
-        TestConnectionResponse, UpdateProfileRequest, UpdateSettingsRequest, WatchOperationRequest,
-        WatchOperationResponse, alert_service_server::AlertService, mailbox_service_server::MailboxService,
-        operation_service_server::OperationService, profile_service_server::ProfileService,
-        settings_service_server::SettingsService, status_service_server::StatusService,
+        Profile, RefusedMailbox, Settings, Status as Whole, TestAndEnableRequest, TestConnectionRequest,
+        TestConnectionResponse, UpdateMailboxRequest, UpdateProfileRequest, UpdateSettingsRequest,
+        WatchOperationRequest, WatchOperationResponse, alert_service_server::AlertService,
+        mailbox_service_server::MailboxService, operation_service_server::OperationService,
+        profile_service_server::ProfileService, settings_service_server::SettingsService,
+        status_service_server::StatusService,
     },
     reason::Reason,
     records::{
@@ -146,13 +147,21 @@ service! { MailboxService {
         let (mailboxes, next_page_token) = page(&all, &request.page_token);
         ListMailboxesResponse { mailboxes, next_page_token, total_size: 5 }
     };
+    update_mailbox: UpdateMailboxRequest => Mailbox = |_, _| canned::mailbox(0);
     decide_approval: DecideApprovalRequest => DecideApprovalResponse =
         |_, request| DecideApprovalResponse {
             changed: request.selection.map_or(0, |selection| selection.addresses.len().max(1) as u64),
         };
     test_and_enable: TestAndEnableRequest => Operation = |_, _| canned::operation(LongState::Running, 0, 0, 0);
-    poll_mailboxes: PollMailboxesRequest => PollMailboxesResponse = |fake, _| PollMailboxesResponse {
+    poll_mailboxes: PollMailboxesRequest => PollMailboxesResponse = |fake, request| PollMailboxesResponse {
         mailboxes: (0..fake.state().many.max(2)).map(|number| canned::mailbox(number).name).collect(),
+        refused: request
+            .selection
+            .into_iter()
+            .flat_map(|selection| selection.addresses)
+            .filter(|address| address.starts_with("bare"))
+            .map(|address| RefusedMailbox { reason: "PROFILE_NOT_SET".into(), address, ..Default::default() })
+            .collect(),
     };
     explain_mailbox: ExplainMailboxRequest => ExplainMailboxResponse = |_, _| ExplainMailboxResponse {
         mailbox: Some(canned::mailbox(1)),

@@ -89,12 +89,12 @@ async fn waiting_goes_through_states_and_restarts() {
     world.heard();
     world.fake.state().pending = [1, 1, 0, 1, 0].into();
     let outcome = world.run("mailbox poll --all --wait -o json").await;
-    assert_eq!(outcome.out, "{\"asked\":2,\"failing\":[\"bob@contoso.test\"]}\n");
+    assert_eq!(outcome.out, "{\"asked\":2,\"refused\":[],\"failing\":[\"bob@contoso.test\"]}\n");
     let looks = world.heard().iter().filter(|call| call.starts_with("get_mailbox")).count();
     assert_eq!(looks, 5, "ada and bob wait, ada is done, bob waits, bob is done");
     world.fake.state().many = 21;
     let outcome = world.run("mailbox poll --filter 'state = failing' --wait -o json").await;
-    assert_eq!(outcome.out, "{\"asked\":21,\"failing\":[\"bob@contoso.test\"]}\n");
+    assert_eq!(outcome.out, "{\"asked\":21,\"refused\":[],\"failing\":[\"bob@contoso.test\"]}\n");
     let listed = world.heard().iter().filter(|call| call.contains("filter: \"\"")).count();
     assert_eq!(listed, 11, "one list of eleven pages, whatever the selection");
 }

@@ -5,7 +5,7 @@ use std::collections::HashMap;
 use mailyard_policy::{
     Reason,
     id::{self, ProfileId},
-    operation::{NextRun, Operation, Pace, Why},
+    operation::{Method, NextRun, Operation, Pace, Why},
 };
 use mailyard_store::people::{Mailbox, Profile};
 use mailyard_wire::{
@@ -41,7 +41,7 @@ impl<'a> Views<'a> {
         Ok(self.with(mailbox, &mailbox.operations, next))
     }
 
-    /// The mailbox with these operations and their next runs.
+    /// The mailbox with these operations and their next runs. Without a profile nothing of it runs, and that is why.
     pub(super) fn with(
         &self,
         mailbox: &Mailbox,
@@ -50,7 +50,13 @@ impl<'a> Views<'a> {
     ) -> admin::Mailbox {
         let profile = mailbox.set.profile.and_then(|profile| self.profiles.get(&profile));
         let resource = |profile| name::resource(&mailbox.org, name::PROFILES, profile);
-        let told = |at: usize| Some(mailbox_operation(&operations[at], next[at]));
+        let told = |at: usize| {
+            let operation = operations[at];
+            if mailbox.set.profile.is_some() || operation.method == Method::None {
+                return Some(mailbox_operation(&operation, next[at]));
+            }
+            Some(mailbox_operation(&Operation { reason: Some(Reason::ProfileNotSet), ..operation }, None))
+        };
         admin::Mailbox {
             name: name::resource(&mailbox.org, name::MAILBOXES, mailbox.set.id),
             uid: mailbox.set.id.to_string(),
