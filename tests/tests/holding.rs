@@ -41,6 +41,14 @@ async fn a_shard_that_could_not_be_given_back_is_given_back_later() -> Outcome {
     let stage = Stage::new(2, hurried()).await?;
     stage.test_and_enable().await?;
     let before = stage.store.shards().await?;
+    let told = async |mailboxes: u64, what: &str| {
+        stage
+            .until(what, || async {
+                Ok(stage.leader.beating().await.iter().all(|worker| worker.mailboxes == mailboxes))
+            })
+            .await
+    };
+    told(2, "it tells of its mailboxes").await?;
     let mut hand = hand(&stage).await?;
     hand.execute(
         "CREATE TABLE refused(n INTEGER); INSERT INTO refused VALUES (0);
@@ -49,11 +57,7 @@ async fn a_shard_that_could_not_be_given_back_is_given_back_later() -> Outcome {
          UPDATE shard SET phase = 2 WHERE phase = 1",
     )
     .await?;
-    stage
-        .until("its mailboxes have stopped", || async {
-            Ok(stage.leader.beating().await.iter().all(|worker| worker.mailboxes == 0))
-        })
-        .await?;
+    told(0, "they have stopped").await?;
     hand.execute("UPDATE refused SET n = 1").await?;
     stage
         .until("it was given back, and granted anew", || async {
