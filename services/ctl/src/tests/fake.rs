@@ -164,8 +164,11 @@ service! { MailboxService {
 
 service! { OperationService {
     get_operation: GetOperationRequest => Operation = |_, _| canned::operation(LongState::Paused, 1, 1, 0);
-    list_operations: ListOperationsRequest => ListOperationsResponse = |_, _| ListOperationsResponse {
-        operations: vec![canned::operation(LongState::Running, 1, 1, 0)],
+    list_operations: ListOperationsRequest => ListOperationsResponse = |_, request| {
+        let all = [LongState::Running, LongState::Paused, LongState::Done];
+        let all = all.map(|state| canned::operation(state, 1, 1, 0));
+        let (operations, next_page_token) = page(&all, &request.page_token);
+        ListOperationsResponse { operations, next_page_token }
     };
     cancel_operation: CancelOperationRequest => Operation =
         |_, _| canned::operation(LongState::Canceled, 1, 1, 0);
