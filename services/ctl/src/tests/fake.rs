@@ -114,7 +114,11 @@ macro_rules! service {
 }
 
 service! { ProfileService {
-    create_profile: CreateProfileRequest => Profile = |_, _| canned::profile();
+    create_profile: CreateProfileRequest => Profile = |fake, request| {
+        let password = request.profile.unwrap_or_default().password;
+        fake.state().heard.push(format!("its_password {password:?}"));
+        canned::profile()
+    };
     update_profile: UpdateProfileRequest => Profile = |_, _| canned::profile();
     get_profile: GetProfileRequest => Profile = |_, _| canned::profile();
     list_profiles: ListProfilesRequest => ListProfilesResponse = |_, request| {
