@@ -239,8 +239,16 @@ pub async fn items_fail_move_and_come_back(store: Arc<dyn Store>) {
     world.commit(&mut fence, Commit { items, ..Commit::default() }).await;
     let rows = store.inbound(mailbox, 10).await.unwrap();
     assert_eq!((rows[0].item_id.as_str(), rows[0].attempts, &rows[0].state), ("a", 1, &InboundState::Seen));
-    assert_eq!(rows[1].state, InboundState::Moving { reason: bad, search_key: key });
-    assert_eq!(rows.len(), 2);
+    let moving = InboundState::Moving { reason: bad, search_key: key };
+    assert_eq!((rows.len(), &rows[1].state), (2, &moving));
+    let again = Item::Again { item_id: id("c"), reason: bad };
+    world.commit(&mut fence, Commit { items: vec![again], ..Commit::default() }).await;
+    let rows = store.inbound(mailbox, 10).await.unwrap();
+    assert_eq!(
+        (rows[1].attempts, &rows[1].state),
+        (2, &moving),
+        "a move that failed is still to be carried out"
+    );
     world
         .commit(
             &mut fence,
@@ -250,7 +258,7 @@ pub async fn items_fail_move_and_come_back(store: Arc<dyn Store>) {
     let failed = store.quarantined(&world.org, Some(mailbox), &page(None, 10)).await.unwrap();
     let told: Vec<_> =
         failed.iter().map(|row| (row.item_id.as_str(), row.moved, row.reason, row.attempts)).collect();
-    assert_eq!(told, [("b", false, bad, 1), ("c2", true, bad, 1)]);
+    assert_eq!(told, [("b", false, bad, 1), ("c2", true, bad, 2)]);
 
     let wanted = store.mailbox(mailbox).await.unwrap().unwrap().polls_wanted;
     assert_eq!(store.replay(mailbox, &[id("c2"), id("nowhere")]).await.unwrap(), 1);
