@@ -110,7 +110,7 @@ impl Stage {
         let org = Org("default".to_owned());
         let profile = profile(&simulator, &org)?;
         let password = simulator.ready().password.clone().into();
-        store.create_profile(&profile, Some(&password)).await?;
+        store.create_profile(&profile, Some(&password), false).await?;
         let addresses = simulator.addresses();
         let rows: Vec<NewMailbox> =
             addresses.iter().map(|address| new_mailbox(address, profile.id)).collect::<Result<_, _>>()?;

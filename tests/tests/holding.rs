@@ -94,7 +94,7 @@ async fn another_profile_brings_its_own_lane_even_in_the_same_shard() -> Outcome
         revision: Revision(0),
         ..profile
     };
-    stage.store.create_profile(&profile, Some(&ready.password.clone().into())).await?;
+    stage.store.create_profile(&profile, Some(&ready.password.clone().into()), false).await?;
     let set = mailyard_store::people::NewMailbox { profile: Some(neighbour), ..mailbox.set.clone() };
     stage.store.update_mailbox(&set, mailbox.revision).await?;
     stage.nudge();

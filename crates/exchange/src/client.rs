@@ -64,6 +64,11 @@ pub struct Config {
 #[derive(Clone)]
 pub struct Observer(pub Arc<dyn Fn(&'static str, Option<Reason>, Duration) + Send + Sync>);
 
+/// Is asked immediately before a request with an effect is written, behind the gate: how long the request may take at
+/// the most. Zero: it is not begun.
+#[derive(Clone)]
+pub struct Warrant(pub Arc<dyn Fn() -> Duration + Send + Sync>);
+
 impl std::fmt::Debug for Observer {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.write_str("Observer")
@@ -201,12 +206,23 @@ impl Client {
         operation: &O,
         sink: &mut impl ContentSink,
     ) -> Result<Reply<O::Part>, Failure> {
-        self.pass(Some(mailbox), operation, sink).await
+        self.pass(Some(mailbox), None, operation, sink).await
+    }
+
+    /// Makes a call whose effect is begun only if the warrant allows it, and given up when it ends.
+    pub(crate) async fn call_under<O: Operation + Sync>(
+        &self,
+        warrant: Option<&Warrant>,
+        mailbox: &str,
+        operation: &O,
+    ) -> Result<Reply<O::Part>, Failure> {
+        self.pass(Some(mailbox), warrant, operation, &mut Gathered).await
     }
 
     async fn pass<O: Operation + Sync>(
         &self,
         mailbox: Option<&str>,
+        warrant: Option<&Warrant>,
         operation: &O,
         sink: &mut impl ContentSink,
     ) -> Result<Reply<O::Part>, Failure> {
@@ -222,7 +238,7 @@ impl Client {
         async {
             let permit = self.inner.gate.enter().await?;
             let begun = Instant::now();
-            let reply = self.once::<O>(mailbox, operation, sink).await;
+            let reply = self.once::<O>(mailbox, warrant, operation, sink).await;
             let outcome = match &reply {
                 Ok(reply) => throttled_part(reply).map_or(Ok(()), Err),
                 Err(failure) => Err(failure),
@@ -245,6 +261,7 @@ impl Client {
     async fn once<O: Operation>(
         &self,
         mailbox: Option<&str>,
+        warrant: Option<&Warrant>,
         operation: &O,
         sink: &mut impl ContentSink,
     ) -> Result<Reply<O::Part>, Failure> {
@@ -255,11 +272,19 @@ impl Client {
         let now = Instant::now();
         let deadline = self.inner.config.request_deadline;
         let body = if O::EFFECT { deadline } else { deadline * 3 };
-        let deadlines = Deadlines { head: now + deadline, body: now + body };
+        let mut deadlines = Deadlines { head: now + deadline, body: now + body };
         let mut fresh = false;
         loop {
             span.record("attempt", if fresh { 2 } else { 1 });
             let mut connection = self.inner.connection(fresh, deadlines).await?;
+            if let Some(Warrant(left)) = warrant.filter(|_| O::EFFECT) {
+                let left = left();
+                if left.is_zero() {
+                    self.inner.put_back(connection);
+                    return Err(not_begun());
+                }
+                deadlines = deadlines.within(left);
+            }
             let mut taken = Taken::new(&self.inner.config, O::CONTENT, sink);
             let clock = (self.inner.config.clock)();
             match connection.exchange(&request, deadlines, clock, &mut taken).await {
@@ -282,7 +307,7 @@ impl Client {
         &self,
         operation: &O,
     ) -> Result<Reply<O::Part>, Failure> {
-        self.pass(None, operation, &mut Gathered).await
+        self.pass(None, None, operation, &mut Gathered).await
     }
 
     /// Opens a connection and tells how far it came; the next call uses it.
@@ -297,6 +322,11 @@ impl Client {
     pub(crate) fn now(&self) -> Timestamp {
         (self.inner.config.clock)()
     }
+}
+
+fn not_begun() -> Failure {
+    let detail = "the time in which the request could be begun was over before its turn came";
+    Failure::new(Reason::RequestNotBegun, Execution::Not, detail)
 }
 
 /// True if an answer that cannot be read was meant as one: a page for people has no envelope.

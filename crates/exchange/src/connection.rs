@@ -33,6 +33,14 @@ pub(crate) struct Deadlines {
     pub body: Instant,
 }
 
+impl Deadlines {
+    /// The same, but not later than so long from now.
+    pub fn within(self, left: Duration) -> Self {
+        let Some(until) = Instant::now().checked_add(left) else { return self };
+        Self { head: self.head.min(until), body: self.body.min(until) }
+    }
+}
+
 /// Who takes the body of an answer.
 pub(crate) trait Taker: Send {
     /// The head: `Err` leaves the body unread and the connection is not used again.

@@ -41,10 +41,16 @@ impl Endpoint {
         };
         let authority = uri.authority().ok_or_else(|| wrong("the URL names no host"))?;
         if authority.as_str().contains('@') {
-            return Err(wrong("the URL holds a user name: it belongs to the profile"));
+            return Err(wrong("the URL holds a user name or a password: the profile has fields for both"));
         }
         let host = authority.host().trim_matches(['[', ']']).to_owned();
-        let port = authority.port_u16().unwrap_or(if tls { 443 } else { 80 });
+        let standard = if tls { 443 } else { 80 };
+        let port = match authority.port_u16() {
+            Some(port) => port,
+            None if authority.as_str() == authority.host() => standard,
+            // Also a password with a slash in it looks like that.
+            None => return Err(wrong("what follows the URL's host is no port")),
+        };
         let path = uri.path_and_query().map_or("/", http::uri::PathAndQuery::as_str).to_owned();
         Ok(Self { host, port, path, tls })
     }
@@ -114,6 +120,10 @@ mod tests {
             ("ftp://mail.example.org/EWS", None),
             ("mail.example.org/EWS", None),
             ("https://me:secret@mail.example.org/", None),
+            ("https://me@mail.example.org/", None),
+            ("https://me:sec@ret@mail.example.org/", None),
+            ("https://me:sec/ret@mail.example.org/", None),
+            ("https://mail.example.org:/", None),
             ("https:///EWS", None),
             ("", None),
         ];

@@ -11,7 +11,7 @@ mod http1;
 mod mailbox;
 mod probe;
 
-pub use client::{Client, Config, ContentSink, Observer, Reply};
+pub use client::{Client, Config, ContentSink, Observer, Reply, Warrant};
 pub use endpoint::Endpoint;
 pub use failure::Failure;
 pub use gate::{Clock, Gate, Permit, View};

@@ -5,7 +5,7 @@ use std::{slice, sync::Arc};
 use mailyard_policy::{Reason, Timestamp, outbox::Execution};
 
 use crate::{
-    Client, ContentSink, Failure, Reply,
+    Client, ContentSink, Failure, Reply, Warrant,
     client::CHUNK,
     codec::{
         Attachment, Content, CreateAttachment, CreateFolder, CreateItem, Criterion, DeleteItem, Deletion,
@@ -36,6 +36,7 @@ const MOST_FOUND: u16 = 50;
 pub struct Mailbox {
     client: Client,
     address: Arc<str>,
+    warrant: Option<Warrant>,
 }
 
 /// What the server answered, and when by its own clock.
@@ -73,11 +74,18 @@ pub struct Streamed {
 impl Client {
     /// The mailbox with this primary address.
     pub fn mailbox(&self, address: impl Into<Arc<str>>) -> Mailbox {
-        Mailbox { client: self.clone(), address: address.into() }
+        Mailbox { client: self.clone(), address: address.into(), warrant: None }
     }
 }
 
 impl Mailbox {
+    /// The same mailbox; what has an effect is begun and goes on only as the warrant allows. What is not begun fails
+    /// with `REQUEST_NOT_BEGUN`.
+    #[must_use]
+    pub fn under(&self, warrant: Warrant) -> Self {
+        Self { warrant: Some(warrant), ..self.clone() }
+    }
+
     /// Its primary address.
     pub fn address(&self) -> &str {
         &self.address
@@ -290,7 +298,7 @@ impl Mailbox {
     }
 
     async fn one<O: Operation + Sync>(&self, operation: &O) -> Result<Answer<O::Part>, Failure> {
-        self.client.call(&self.address, operation).await?.answer()
+        self.client.call_under(self.warrant.as_ref(), &self.address, operation).await?.answer()
     }
 
     async fn new_id<O: Operation<Part = Option<ItemId>> + Sync>(

@@ -190,7 +190,7 @@ pub enum Item {
         /// Its id.
         item_id: String,
     },
-    /// It failed and is tried again.
+    /// It, or its move, failed and is tried again.
     Again {
         /// Its id.
         item_id: String,

@@ -14,7 +14,7 @@ use secrecy::SecretString;
 use crate::{
     Result,
     holder::Cycle,
-    query::{Filter, Page, fold},
+    query::{Filter, Page, Position, fold},
 };
 
 /// Settings of an organization (the seed's "Email settings").
@@ -237,6 +237,13 @@ pub struct LongOperation {
     pub skipped: u64,
 }
 
+impl LongOperation {
+    /// Its key in the list: what [`Page::after`] takes to go on behind it.
+    pub fn page_key(&self) -> String {
+        Position { at: self.create_time, id: self.id.get() }.to_string()
+    }
+}
+
 /// The state of a long-running operation.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum LongState {
@@ -299,12 +306,24 @@ pub trait People: Send + Sync {
     /// Changes the settings if `settings.revision` is still theirs; returns them with the new revision.
     async fn update_settings(&self, org: &Org, settings: &Settings) -> Result<Settings>;
 
-    /// Makes a profile. Refused with `RESOURCE_ALREADY_EXISTS` if its name is taken.
-    async fn create_profile(&self, profile: &Profile, password: Option<&SecretString>) -> Result<Profile>;
+    /// Makes a profile, with `set_default` that of new mailboxes too. Refused with `RESOURCE_ALREADY_EXISTS` if its
+    /// name is taken.
+    async fn create_profile(
+        &self,
+        profile: &Profile,
+        password: Option<&SecretString>,
+        set_default: bool,
+    ) -> Result<Profile>;
 
     /// Changes a profile if its revision is still `profile.revision` (`ETAG_MISMATCH` otherwise), and its password if
-    /// one is given. Capabilities and creation time stay as they are.
-    async fn update_profile(&self, profile: &Profile, password: Option<&SecretString>) -> Result<Profile>;
+    /// one is given; with `set_default` it becomes that of new mailboxes too. Capabilities and creation time stay as
+    /// they are.
+    async fn update_profile(
+        &self,
+        profile: &Profile,
+        password: Option<&SecretString>,
+        set_default: bool,
+    ) -> Result<Profile>;
 
     /// One profile.
     async fn profile(&self, id: ProfileId) -> Result<Option<Profile>>;
@@ -354,7 +373,7 @@ pub trait People: Send + Sync {
     /// Asks for a poll of mailboxes, without those that nobody can hold.
     async fn want_polls(&self, org: &Org, selection: &Selection) -> Result<WantedPolls>;
 
-    /// Starts a test & enable: the operation and one row per selected mailbox, in one transaction.
+    /// Starts a test & enable: the operation and one row per selected mailbox, all or nothing.
     /// `SELECTION_EMPTY` if nothing is selected. Rows that cannot be tested (no method, no profile, unreadable, not approved where
     /// the settings demand approval) end at once as skipped with their reason.
     async fn start_test(
@@ -369,8 +388,12 @@ pub trait People: Send + Sync {
     /// One long-running operation.
     async fn operation(&self, id: OperationId) -> Result<Option<LongOperation>>;
 
-    /// Long-running operations, newest first; with `live` only those that have not ended.
-    async fn operations(&self, live: bool, limit: u32) -> Result<Vec<LongOperation>>;
+    /// Long-running operations, newest first, with `live` only those that have not ended; at most `page.limit`, after
+    /// `page.after`.
+    async fn operations(&self, org: &Org, live: bool, page: &Page) -> Result<Vec<LongOperation>>;
+
+    /// Long-running operations of all organizations that have not ended, the oldest first.
+    async fn live_operations(&self, limit: u32) -> Result<Vec<LongOperation>>;
 
     /// Rows of a long-running operation that ended after the first `skip` to end, in the order in which they ended.
     async fn operation_results(&self, id: OperationId, skip: u64, limit: u32) -> Result<Vec<TestItem>>;

@@ -84,6 +84,7 @@ contract! {
     outgoing::events_have_gapless_positions;
     people::settings_are_changed_against_their_revision;
     people::profile_names_are_unique_ignoring_case;
+    people::a_profile_becomes_the_default_with_its_own_writing_or_not_at_all;
     people::profiles_come_back_as_they_were_set;
     people::an_import_is_all_or_nothing_and_names_the_row;
     people::an_address_change_asks_for_approval_anew;
@@ -95,6 +96,8 @@ contract! {
     people::passwords_come_back_and_change;
     runs::a_test_is_handed_out_and_ends;
     runs::what_cannot_be_tested_is_skipped_at_once;
+    runs::a_test_of_a_selection_has_each_mailbox_once;
+    runs::operations_are_listed_by_organization_page_by_page;
     runs::held_profiles_wait;
     runs::canceling_takes_tests_back;
     runs::two_tests_of_one_mailbox_follow_each_other;

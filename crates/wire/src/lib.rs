@@ -26,6 +26,14 @@ pub mod cluster {
     include!(concat!(env!("OUT_DIR"), "/mailyard.cluster.v1.rs"));
 }
 
+// The text of messages with fields that `debug_redact` is said of.
+include!(concat!(env!("OUT_DIR"), "/debug.rs"));
+
+/// What is told of a secret.
+fn secret(is_empty: bool) -> std::fmt::Arguments<'static> {
+    if is_empty { format_args!("\"\"") } else { format_args!("[redacted]") }
+}
+
 /// The protocol files as a compiled set, for reflection.
 pub const DESCRIPTORS: &[u8] = include_bytes!(concat!(env!("OUT_DIR"), "/descriptors.bin"));
 
@@ -34,3 +42,47 @@ pub const SESSION_PROTOCOL: (u32, u32) = (1, 1);
 
 /// Largest message that a server or client takes: an import of 100,000 mailboxes, an email with its attachments.
 pub const LARGEST_MESSAGE: usize = 64 << 20;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const SECRET: &str = "Gr\u{fc}nkohl-1";
+
+    #[test]
+    fn no_text_of_a_message_holds_a_password() {
+        let profile = |password: &str| admin::Profile {
+            display_name: "Main".to_owned(),
+            authentication: admin::Authentication::Basic.into(),
+            password: password.to_owned(),
+            ..admin::Profile::default()
+        };
+        let request = admin::CreateProfileRequest { profile: Some(profile(SECRET)), ..Default::default() };
+        for text in
+            [format!("{request:?}"), format!("{request:#?}"), format!("{:?}", tonic::Request::new(request))]
+        {
+            assert!(!text.contains(SECRET), "{text}");
+            assert!(text.contains("password: [redacted]"), "{text}");
+            assert!(
+                text.contains("display_name: \"Main\"") && text.contains("authentication: Basic"),
+                "{text}"
+            );
+        }
+        assert!(format!("{:?}", profile("")).contains("password: \"\""));
+    }
+
+    /// Whoever adds a field whose name speaks of a secret says `debug_redact` of it.
+    #[test]
+    fn every_secret_of_the_protocol_is_redacted() {
+        let set: prost_types::FileDescriptorSet = prost::Message::decode(DESCRIPTORS).unwrap_or_default();
+        let ours = set.file.iter().filter(|file| file.package().starts_with("mailyard."));
+        let fields = ours.flat_map(|file| &file.message_type).flat_map(|message| &message.field);
+        let text = prost_types::field_descriptor_proto::Type::String;
+        let secrets: Vec<&str> = fields
+            .filter(|field| field.r#type() == text)
+            .map(prost_types::FieldDescriptorProto::name)
+            .filter(|name| ["password", "secret", "credential"].iter().any(|word| name.contains(word)))
+            .collect();
+        assert_eq!(secrets, ["password"], "the first test knows all of them");
+    }
+}

@@ -127,7 +127,7 @@ impl Duties {
 
     /// Hands out tests, and says which profiles keep some of them waiting.
     async fn advance_operations(&self, lead: &Leadership, halted: &mut Option<Halted>) -> Result<()> {
-        let live = self.store.operations(true, OPERATIONS).await?;
+        let live = self.store.live_operations(OPERATIONS).await?;
         if live.is_empty() && halted.as_ref().is_some_and(Halted::is_empty) {
             return Ok(());
         }

@@ -18,7 +18,7 @@ use mailyard_policy::{
 };
 use mailyard_store::{self as store, people::Profile};
 use secrecy::SecretString;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
 use crate::{settings::Settings, shared::Shared};
 
@@ -69,6 +69,7 @@ pub struct Lane {
     number: u16,
     epoch: Epoch,
     gate: Gate,
+    places: Arc<Semaphore>,
     current: RwLock<Arc<Current>>,
     state: Mutex<State>,
     changed: Notify,
@@ -140,6 +141,7 @@ impl Lane {
         let breaker = kept.breaker.parse().unwrap_or_else(|_| Breaker::new(now));
         let throttle: Option<throttle::State> = kept.throttle.parse().ok();
         let gate = Gate::new(profile.id, profile.max_connections, throttle, shared.clocks.now);
+        let places = Arc::new(Semaphore::new(profile.max_connections.into()));
         let current = current(&shared.settings, &shared, profile, password.as_ref(), &gate);
         let state = State {
             breaker,
@@ -156,6 +158,7 @@ impl Lane {
             number,
             epoch,
             gate,
+            places,
             current: RwLock::new(Arc::new(current)),
             state: Mutex::new(state),
             changed: Notify::new(),
@@ -204,6 +207,7 @@ impl Lane {
             || before.profile.outgoing_url != profile.outgoing_url
             || before.profile.ca_pem != profile.ca_pem;
         self.gate.set_max_connections(profile.max_connections);
+        self.resize(before.profile.max_connections, profile.max_connections);
         let current = current(&self.shared.settings, &self.shared, profile, password.as_ref(), &self.gate);
         let probe = probe_state(&current);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(current);
@@ -212,6 +216,27 @@ impl Lane {
             self.breaker_event(breaker::Event::Changed);
         }
         Ok(true)
+    }
+
+    /// A place for one turn, once one is free: there are as many as connections. More turns would wait for one another
+    /// at the gate, and keep those of other profiles from beginning.
+    pub async fn place(&self) -> Option<SemaphorePermit<'_>> {
+        // It is never closed.
+        self.places.acquire().await.ok()
+    }
+
+    /// Places that are taken away go as soon as the turns on them have ended.
+    fn resize(&self, before: u16, after: u16) {
+        self.places.add_permits(after.saturating_sub(before).into());
+        let fewer = before.saturating_sub(after);
+        if fewer > 0 {
+            let places = self.places.clone();
+            tokio::spawn(async move {
+                if let Ok(taken) = places.acquire_many(fewer.into()).await {
+                    taken.forget();
+                }
+            });
+        }
     }
 
     /// A mailbox counts for the breaker, or does not any more.

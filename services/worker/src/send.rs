@@ -6,7 +6,7 @@ use mailyard_exchange::{
     codec::{self, Address, Attachment, Content, Folder, Importance, ItemId, WellKnown},
 };
 use mailyard_policy::{
-    Reason,
+    Reason, Timestamp,
     alert::{Fact, What},
     id::Attempt,
     outbox::{Act, Draft, Event, Finding, Fresh, State},
@@ -37,6 +37,7 @@ pub async fn send(turn: &mut Turn, check: bool) -> Result<Done, Trouble> {
         }
         return Ok(Done::default());
     }
+    let mailbox = mailbox.under(turn.warrant(None));
     let full = due.len() == EMAILS as usize;
     let mut done = Done::default();
     for email in due {
@@ -86,9 +87,9 @@ impl Sending<'_> {
                     self.turn.may_act()?;
                     self.make_draft(attempt, look_first).await
                 }
-                Act::Submit { attempt, draft, .. } => {
+                Act::Submit { attempt, draft, deadline } => {
                     self.turn.may_act()?;
-                    self.submit(attempt, &draft).await
+                    self.submit(attempt, &draft, deadline).await
                 }
                 Act::TakeOrFind { attempt, draft } => {
                     self.turn.may_act()?;
@@ -188,10 +189,12 @@ impl Sending<'_> {
         Acted::well(Event::DraftMade(attempt, draft_of(draft)))
     }
 
-    async fn submit(&self, attempt: Attempt, draft: &Draft) -> Acted {
+    /// Begun and given up before the deadline that is stored: whoever finds it relies on that.
+    async fn submit(&self, attempt: Attempt, draft: &Draft, deadline: Timestamp) -> Acted {
         let id =
             ItemId { id: draft.item_id.as_str().into(), change_key: Some(draft.change_key.as_str().into()) };
-        let sent = self.mailbox.send_item(&id, &Folder::WellKnown(WellKnown::SentItems)).await;
+        let mailbox = self.mailbox.under(self.turn.warrant(Some(deadline)));
+        let sent = mailbox.send_item(&id, &Folder::WellKnown(WellKnown::SentItems)).await;
         let Err(failure) = sent else { return Acted::well(Event::Submitted(attempt)) };
         let stale = matches!(
             failure.code.as_deref(),

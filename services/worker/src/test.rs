@@ -60,7 +60,7 @@ async fn incoming(turn: &Turn) -> Result<(), Trouble> {
 
 /// The drafts can be reached; once per server it is also found out how sending behaves there.
 async fn outgoing(turn: &Turn, probe: bool) -> Result<Option<Capabilities>, Trouble> {
-    let mailbox = turn.outgoing()?;
+    let mailbox = turn.outgoing()?.under(turn.warrant(None));
     mailbox.get_folder(&Folder::WellKnown(WellKnown::Drafts)).await?;
     if !probe {
         return Ok(None);

@@ -1,9 +1,9 @@
 //! A turn of a mailbox: what it holds while it runs, and how its writes and its troubles are handled.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
-use mailyard_exchange::{Failure, Mailbox};
+use mailyard_exchange::{Failure, Mailbox, Warrant};
 use mailyard_policy::{
     Nature, Reason, Timestamp, breaker::Answer, id::MailboxId, mailbox::Outcome, reason::Scope,
 };
@@ -152,5 +152,16 @@ impl Turn {
     /// [`Trouble::Lease`] if it might still run when the lease has ended.
     pub fn may_act(&self) -> Result<(), Trouble> {
         if self.shared.allows_effect() { Ok(()) } else { Err(Trouble::Lease) }
+    }
+
+    /// What is asked before each request with an effect, however long it waited for its turn: the lease must allow it,
+    /// and it ends before the deadline.
+    pub fn warrant(&self, deadline: Option<Timestamp>) -> Warrant {
+        let shared = self.shared.clone();
+        Warrant(Arc::new(move || match deadline {
+            _ if !shared.allows_effect() => Duration::ZERO,
+            Some(deadline) => deadline.since(shared.now()),
+            None => Duration::MAX,
+        }))
     }
 }

@@ -63,7 +63,7 @@ impl House {
     /// A profile with a password, and mailboxes of it by number; all approved and granted.
     async fn profile(&self, number: u128, url: &str, mailboxes: &[u128]) {
         let profile = profile(number, url);
-        self.store.create_profile(&profile, Some(&"secret".to_owned().into())).await.unwrap();
+        self.store.create_profile(&profile, Some(&"secret".to_owned().into()), false).await.unwrap();
         let rows: Vec<NewMailbox> = mailboxes.iter().map(|n| mailbox(*n, Some(profile.id))).collect();
         self.store.create_mailboxes(&Org::default(), &rows, clock::now()).await.unwrap();
         let all = Selection::Matching(Filter::All);

@@ -1,9 +1,12 @@
 //! What becomes of a call on every kind of road.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
-use mailyard_exchange::{Failure, codec::WellKnown};
-use mailyard_policy::{Reason, Timestamp, outbox::Execution};
+use mailyard_exchange::{
+    Failure, Gate, Warrant,
+    codec::{ItemId, WellKnown},
+};
+use mailyard_policy::{Reason, Timestamp, id::ProfileId, outbox::Execution};
 
 use crate::scripted::{self, Act, GENUINE, Identity, OK, Server, folder_answer, gzip, http, ok, soap};
 
@@ -187,6 +190,46 @@ async fn a_request_is_given_up_at_its_deadline_and_a_body_of_a_read_later() {
     assert_eq!(what(reads(&client(&server)).await), Ok(()));
     let server = Server::start([slowly(sent())]).await;
     assert_eq!(what(writes(&client(&server)).await), late);
+}
+
+#[tokio::test]
+async fn an_effect_is_begun_only_while_its_warrant_lasts_behind_the_gate() {
+    let slow = |body: Vec<u8>| Act::AnswerLate(Vec::new(), Duration::from_millis(300), body);
+    let script = [slow(ok(folder_answer())), Act::Answer(ok(folder_answer())), Act::Answer(sent())];
+    let server = Server::start(script).await;
+    let client = mailyard_exchange::Client::new(
+        server.config(),
+        Gate::new(ProfileId::new(1), 1, None, scripted::clock),
+    )
+    .expect("the configuration is good");
+    let until = |wait| {
+        let end = tokio::time::Instant::now() + Duration::from_millis(wait);
+        Warrant(Arc::new(move || end.saturating_duration_since(tokio::time::Instant::now())))
+    };
+    let send = async |warrant| {
+        let mailbox = client.mailbox("anna@example.org").under(warrant);
+        what(mailbox.send_item(&ItemId::new("I1"), &WellKnown::SentItems.into()).await.map(|_| ()))
+    };
+    // The request before it holds the gate for longer than the warrant lasts.
+    let (read, late) = tokio::join!(reads(&client), send(until(100)));
+    assert_eq!((what(read), late), (Ok(()), Err((Reason::RequestNotBegun, Execution::Not))));
+    assert_eq!(server.operations(), ["GetFolder"], "nothing of it was told to the server");
+    let mailbox = client.mailbox("anna@example.org").under(until(0));
+    assert!(mailbox.get_folder(&WellKnown::Inbox.into()).await.is_ok(), "what only reads needs none");
+    assert_eq!(send(until(60_000)).await, Ok(()));
+    assert_eq!((server.operations().len(), server.connections()), (3, 1), "the connection was kept");
+}
+
+#[tokio::test]
+async fn an_effect_is_given_up_when_its_warrant_ends() {
+    let server = Server::start([Act::Hang]).await;
+    let patient = mailyard_exchange::Config { request_deadline: Duration::from_hours(1), ..server.config() };
+    let short = Warrant(Arc::new(|| Duration::from_millis(200)));
+    let mailbox = scripted::client(patient).mailbox("anna@example.org").under(short);
+    let sending =
+        async { mailbox.send_item(&ItemId::new("I1"), &WellKnown::SentItems.into()).await.map(|_| ()) };
+    let ended = tokio::time::timeout(Duration::from_secs(30), sending).await.expect("it ends by itself");
+    assert_eq!(what(ended), Err((Reason::ProfileDeadlineExceeded, Execution::Maybe)));
 }
 
 #[tokio::test]

@@ -91,12 +91,22 @@ impl People for SqliteStore {
         Ok(Settings { revision, ..settings.clone() })
     }
 
-    async fn create_profile(&self, profile: &Profile, password: Option<&SecretString>) -> Result<Profile> {
-        self.insert_profile(profile, password).await
+    async fn create_profile(
+        &self,
+        profile: &Profile,
+        password: Option<&SecretString>,
+        set_default: bool,
+    ) -> Result<Profile> {
+        self.insert_profile(profile, password, set_default).await
     }
 
-    async fn update_profile(&self, profile: &Profile, password: Option<&SecretString>) -> Result<Profile> {
-        self.change_profile(profile, password).await
+    async fn update_profile(
+        &self,
+        profile: &Profile,
+        password: Option<&SecretString>,
+        set_default: bool,
+    ) -> Result<Profile> {
+        self.change_profile(profile, password, set_default).await
     }
 
     async fn profile(&self, id: ProfileId) -> Result<Option<Profile>> {
@@ -172,8 +182,12 @@ impl People for SqliteStore {
         self.find_operation(id).await
     }
 
-    async fn operations(&self, live: bool, limit: u32) -> Result<Vec<LongOperation>> {
-        self.list_operations(live, limit).await
+    async fn operations(&self, org: &Org, live: bool, page: &Page) -> Result<Vec<LongOperation>> {
+        self.list_operations(org, live, page).await
+    }
+
+    async fn live_operations(&self, limit: u32) -> Result<Vec<LongOperation>> {
+        self.list_live_operations(limit).await
     }
 
     async fn operation_results(&self, id: OperationId, skip: u64, limit: u32) -> Result<Vec<TestItem>> {

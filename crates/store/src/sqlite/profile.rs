@@ -25,6 +25,7 @@ impl SqliteStore {
         &self,
         profile: &Profile,
         password: Option<&SecretString>,
+        set_default: bool,
     ) -> Result<Profile> {
         let mut tx = self.begin().await?;
         refuse_taken_name(&mut tx, profile).await?;
@@ -41,6 +42,9 @@ impl SqliteStore {
             .execute(&mut *tx)
             .await?;
         self.keep_password(&mut tx, profile, password).await?;
+        if set_default {
+            make_default(&mut tx, profile).await?;
+        }
         self.committed_profile(tx, profile.id).await
     }
 
@@ -48,6 +52,7 @@ impl SqliteStore {
         &self,
         profile: &Profile,
         password: Option<&SecretString>,
+        set_default: bool,
     ) -> Result<Profile> {
         let mut tx = self.begin().await?;
         let before = fetch_profile(&mut tx, profile.id).await?.filter(|found| found.org == profile.org);
@@ -70,6 +75,9 @@ impl SqliteStore {
         self.keep_password(&mut tx, profile, password).await?;
         if before.lanes != profile.lanes {
             spread_over_lanes(&mut tx, profile, before.lanes).await?;
+        }
+        if set_default {
+            make_default(&mut tx, profile).await?;
         }
         self.committed_profile(tx, profile.id).await
     }
@@ -149,6 +157,18 @@ impl SqliteStore {
         commit(tx).await?;
         profile.ok_or_else(|| Error::Corrupt("a profile is gone that was just written".to_owned()))
     }
+}
+
+/// The profile of new mailboxes that name none.
+async fn make_default(tx: &mut Tx, profile: &Profile) -> Result<()> {
+    sqlx::query(
+        "UPDATE org SET default_profile = ?1, revision = revision + 1 WHERE org = ?2 AND default_profile IS NOT ?1",
+    )
+    .bind(profile.id.key())
+    .bind(&profile.org.0)
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
 }
 
 /// Where a password stands: what its ciphertext is bound to.

@@ -7,7 +7,7 @@ use mailyard_policy::{
 use sqlx::{QueryBuilder, Sqlite, sqlite::SqliteRow};
 
 use super::{
-    SqliteStore, Tx, commit,
+    SqliteStore, Tx, commit, filter,
     fleet::guard,
     mailbox::select,
     rows::{Columns as _, Key as _, millis, now, parse},
@@ -16,6 +16,7 @@ use crate::{
     Error, Result,
     fleet::Leadership,
     people::{LongOperation, LongState, Selection, TestItem, TestOutcome, TestResult},
+    query::{Page, Position},
 };
 
 /// True for a mailbox `m` of organization `g` that may take part: it is approved, or needs no approval.
@@ -47,24 +48,28 @@ impl SqliteStore {
         at: Timestamp,
     ) -> Result<LongOperation> {
         let mut tx = self.begin().await?;
-        let mailboxes = select(&mut tx, org, selection).await?;
-        if mailboxes.is_empty() {
-            return Err(Error::refused(Reason::SelectionEmpty, "no mailbox is selected"));
-        }
         sqlx::query(
             "INSERT INTO long_operation(operation_id, org, selection, state, create_time, total, running, succeeded,
-               failed, skipped, ended) VALUES (?,?,?,'running',?,?,0,0,0,0,0)",
+               failed, skipped, ended) VALUES (?,?,?,'running',?,0,0,0,0,0,0)",
         )
         .bind(id.key())
         .bind(&org.0)
         .bind(description)
         .bind(at.as_millis())
-        .bind(mailboxes.len() as i64)
         .execute(&mut *tx)
         .await?;
-        for mailbox in mailboxes {
-            add_item(&mut tx, org, id, mailbox, at).await?;
+        let selected = add_items(&mut tx, org, id, selection, at).await?;
+        if selected == 0 {
+            return Err(Error::refused(Reason::SelectionEmpty, "no mailbox is selected"));
         }
+        sqlx::query(
+            "UPDATE long_operation AS l SET (total, skipped, ended) =
+               (SELECT count(*), count(i.ended), count(i.ended) FROM test_item i WHERE i.operation_id = l.operation_id)
+             WHERE l.operation_id = ?",
+        )
+        .bind(id.key())
+        .execute(&mut *tx)
+        .await?;
         let operation = fetch(&mut tx, id).await?;
         commit(tx).await?;
         operation.ok_or_else(|| Error::Corrupt("an operation is gone that was just written".to_owned()))
@@ -91,12 +96,31 @@ impl SqliteStore {
         row.as_ref().map(read).transpose()
     }
 
-    pub(super) async fn list_operations(&self, live: bool, limit: u32) -> Result<Vec<LongOperation>> {
+    pub(super) async fn list_operations(
+        &self,
+        org: &Org,
+        live: bool,
+        page: &Page,
+    ) -> Result<Vec<LongOperation>> {
+        let mut query = QueryBuilder::<Sqlite>::new("SELECT * FROM long_operation WHERE org = ");
+        query.push_bind(org.0.clone());
+        if live {
+            query.push(" AND state IN ('running', 'paused')");
+        }
+        if let Some(after) = &page.after {
+            let Position { at, id } = after.parse()?;
+            query.push(" AND (create_time, operation_id) < (").push_bind(at.as_millis());
+            query.push(", ").push_bind(id.to_be_bytes().to_vec()).push(")");
+        }
+        query.push(" ORDER BY create_time DESC, operation_id DESC LIMIT ").push_bind(i64::from(page.limit));
+        query.build().fetch_all(&self.readers).await?.iter().map(read).collect()
+    }
+
+    pub(super) async fn list_live_operations(&self, limit: u32) -> Result<Vec<LongOperation>> {
         let rows = sqlx::query(
-            "SELECT * FROM long_operation WHERE NOT ? OR state IN ('running', 'paused')
-             ORDER BY create_time DESC, operation_id DESC LIMIT ?",
+            "SELECT * FROM long_operation WHERE state IN ('running', 'paused')
+             ORDER BY create_time, operation_id LIMIT ?",
         )
-        .bind(live)
         .bind(i64::from(limit))
         .fetch_all(&self.readers)
         .await?;
@@ -256,34 +280,64 @@ fn tally(result: TestResult) -> [i64; 3] {
     [TestResult::Success, TestResult::Failure, TestResult::Skipped].map(|known| i64::from(known == result))
 }
 
-/// One row; it ends at once if the mailbox cannot be tested.
-async fn add_item(tx: &mut Tx, org: &Org, id: OperationId, mailbox: MailboxId, at: Timestamp) -> Result<()> {
-    sqlx::query("INSERT INTO test_item(operation_id, mailbox_id, org, state) VALUES (?,?,?,'pending')")
-        .bind(id.key())
-        .bind(mailbox.key())
-        .bind(&org.0)
-        .execute(&mut **tx)
-        .await?;
-    let row = sqlx::query(concat!(
-        "SELECT m.methods <> 'none,none,none' AS has_method, ",
+/// One row per selected mailbox, in one statement; those that cannot be tested end at once, in the order of their
+/// addresses. Returns how many there are.
+async fn add_items(
+    tx: &mut Tx,
+    org: &Org,
+    id: OperationId,
+    selection: &Selection,
+    at: Timestamp,
+) -> Result<u64> {
+    let mut query = QueryBuilder::<Sqlite>::new(
+        "INSERT INTO test_item(operation_id, mailbox_id, org, state, ended, result, reasons, at)
+         SELECT ",
+    );
+    query.push_bind(id.key()).push(
+        ", s.mailbox_id, s.org, iif(s.reason IS NULL, 'pending', 'ended'),
+           iif(s.reason IS NULL, NULL, row_number() OVER (PARTITION BY s.reason IS NULL ORDER BY s.address_key)),
+           iif(s.reason IS NULL, NULL, 'skipped'), s.reason || ',-,-', iif(s.reason IS NULL, NULL, ",
+    );
+    query.push_bind(at.as_millis()).push(
+        ") FROM (SELECT m.mailbox_id, m.org, m.address_key, CASE WHEN m.methods = 'none,none,none' THEN ",
+    );
+    query.push_bind(Reason::MethodNotSupported.code());
+    query.push(concat!(
+        " WHEN ",
         hindrance!(),
-        " AS hindrance, ",
+        " IS NOT NULL THEN ",
+        hindrance!(),
+        " WHEN NOT ",
         approved!(),
-        " AS approved FROM mailbox m JOIN org g USING (org) WHERE m.mailbox_id = ?"
-    ))
-    .bind(mailbox.key())
-    .fetch_one(&mut **tx)
-    .await?;
-    let reason = if !row.flag("has_method")? {
-        Reason::MethodNotSupported
-    } else if let Some(hindrance) = row.maybe_word("hindrance")? {
-        hindrance
-    } else if !row.flag("approved")? {
-        Reason::MailboxNotApproved
-    } else {
-        return Ok(());
-    };
-    skip(tx, id, mailbox, reason, at).await
+        " THEN "
+    ));
+    query.push_bind(Reason::MailboxNotApproved.code());
+    query.push(" END AS reason FROM mailbox m JOIN org g USING (org) WHERE m.org = ");
+    query.push_bind(org.0.clone()).push(" AND ");
+    push_selection(tx, &mut query, org, selection).await?;
+    let done = query.push(") AS s").build().execute(&mut **tx).await?;
+    Ok(done.rows_affected())
+}
+
+/// Writes the condition of a selection of mailboxes `m`.
+async fn push_selection(
+    tx: &mut Tx,
+    query: &mut QueryBuilder<Sqlite>,
+    org: &Org,
+    selection: &Selection,
+) -> Result<()> {
+    match selection {
+        Selection::Addresses(_) => {
+            query.push("m.mailbox_id IN (");
+            let mut list = query.separated(", ");
+            for mailbox in select(tx, org, selection).await? {
+                list.push_bind(mailbox.key());
+            }
+            query.push(")");
+        }
+        Selection::Matching(wanted) => filter::push(query, filter::MAILBOXES, wanted)?,
+    }
+    Ok(())
 }
 
 /// Ends a test that was not handed out: it never counted as running.

@@ -120,7 +120,7 @@ pub async fn an_unknown_outcome_is_read_again(store: Arc<dyn Store>) {
 pub async fn a_mailbox_that_moves_is_taken_from_its_holder(store: Arc<dyn Store>) {
     let (world, mut claimed) = World::with_mailboxes(store.clone(), 1).await;
     let mut fence = claimed.remove(0).fence;
-    let other = store.create_profile(&profile(78, "Other"), None).await.unwrap();
+    let other = store.create_profile(&profile(78, "Other"), None, false).await.unwrap();
     world
         .commit(&mut fence, Commit { kept: Some(kept(State::Enabled, State::Enabled)), ..Commit::default() })
         .await;
@@ -174,7 +174,7 @@ pub async fn another_profile_takes_a_mailbox_from_its_holder_even_in_the_same_sh
     let before = store.mailbox(fence.mailbox).await.unwrap().unwrap();
     let neighbour =
         (100..100_000).find(|n| id::shard(ProfileId::new(*n), fence.mailbox, 1) == before.shard).unwrap();
-    let other = store.create_profile(&profile(neighbour, "Neighbour"), None).await.unwrap().id;
+    let other = store.create_profile(&profile(neighbour, "Neighbour"), None, false).await.unwrap().id;
     let moved = store.update_mailbox(&mailbox(1, Some(other)), before.revision).await.unwrap();
     assert_eq!(moved.shard, before.shard);
     fenced(&store.commit(&fence, Commit::default()).await);
@@ -304,8 +304,16 @@ pub async fn items_fail_move_and_come_back(store: Arc<dyn Store>) {
     world.commit(&mut fence, Commit { items, ..Commit::default() }).await;
     let rows = store.inbound(mailbox, 10).await.unwrap();
     assert_eq!((rows[0].item_id.as_str(), rows[0].attempts, &rows[0].state), ("a", 1, &InboundState::Seen));
-    assert_eq!(rows[1].state, InboundState::Moving { reason: bad, search_key: key });
-    assert_eq!(rows.len(), 2);
+    let moving = InboundState::Moving { reason: bad, search_key: key };
+    assert_eq!((rows.len(), &rows[1].state), (2, &moving));
+    let again = Item::Again { item_id: id("c"), reason: bad };
+    world.commit(&mut fence, Commit { items: vec![again], ..Commit::default() }).await;
+    let rows = store.inbound(mailbox, 10).await.unwrap();
+    assert_eq!(
+        (rows[1].attempts, &rows[1].state),
+        (2, &moving),
+        "a move that failed is still to be carried out"
+    );
     world
         .commit(
             &mut fence,
@@ -315,7 +323,7 @@ pub async fn items_fail_move_and_come_back(store: Arc<dyn Store>) {
     let failed = store.quarantined(&world.org, Some(mailbox), &page(None, 10)).await.unwrap();
     let told: Vec<_> =
         failed.iter().map(|row| (row.item_id.as_str(), row.moved, row.reason, row.attempts)).collect();
-    assert_eq!(told, [("b", false, bad, 1), ("c2", true, bad, 1)]);
+    assert_eq!(told, [("b", false, bad, 1), ("c2", true, bad, 2)]);
 
     let wanted = store.mailbox(mailbox).await.unwrap().unwrap().polls_wanted;
     assert_eq!(store.replay(mailbox, &[id("c2"), id("nowhere")]).await.unwrap(), 1);
@@ -426,7 +434,7 @@ pub async fn lanes_are_kept_by_the_last_grant(store: Arc<dyn Store>) {
     let profile = store.profile(world.profile).await.unwrap().unwrap();
     assert_eq!(profile.capabilities, known);
     assert_eq!(
-        store.update_profile(&profile, None).await.unwrap().capabilities,
+        store.update_profile(&profile, None, false).await.unwrap().capabilities,
         known,
         "people do not change it"
     );

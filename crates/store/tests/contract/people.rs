@@ -40,9 +40,9 @@ pub async fn settings_are_changed_against_their_revision(store: Arc<dyn Store>) 
 
 pub async fn profile_names_are_unique_ignoring_case(store: Arc<dyn Store>) {
     let world = World::new(store.clone()).await;
-    let created = store.create_profile(&profile(1, "Straße Ost"), None).await.unwrap();
+    let created = store.create_profile(&profile(1, "Straße Ost"), None, false).await.unwrap();
     for (id, name) in [(2, "straße ost"), (3, "STRASSE OST"), (4, "MAIN")] {
-        let (reason, field) = refused(store.create_profile(&profile(id, name), None).await);
+        let (reason, field) = refused(store.create_profile(&profile(id, name), None, false).await);
         assert_eq!(
             (reason, field.as_str()),
             (Reason::ResourceAlreadyExists, "profile.display_name"),
@@ -50,10 +50,10 @@ pub async fn profile_names_are_unique_ignoring_case(store: Arc<dyn Store>) {
         );
     }
     let renamed = Profile { display_name: "main".to_owned(), ..created.clone() };
-    assert_eq!(refused(store.update_profile(&renamed, None).await).0, Reason::ResourceAlreadyExists);
+    assert_eq!(refused(store.update_profile(&renamed, None, false).await).0, Reason::ResourceAlreadyExists);
     let recased = Profile { display_name: "STRASSE ost".to_owned(), ..created.clone() };
-    assert_eq!(store.update_profile(&recased, None).await.unwrap().display_name, "STRASSE ost");
-    assert_eq!(refused(store.update_profile(&created, None).await).0, Reason::EtagMismatch);
+    assert_eq!(store.update_profile(&recased, None, false).await.unwrap().display_name, "STRASSE ost");
+    assert_eq!(refused(store.update_profile(&created, None, false).await).0, Reason::EtagMismatch);
     let found = store.profile_named(&world.org, "sTRAßE OST").await.unwrap().unwrap();
     assert_eq!((found.id, found.revision), (created.id, Revision(2)));
     let names: Vec<_> =
@@ -62,9 +62,29 @@ pub async fn profile_names_are_unique_ignoring_case(store: Arc<dyn Store>) {
     assert_eq!(store.profiles(None).await.unwrap().len(), 2);
 }
 
+pub async fn a_profile_becomes_the_default_with_its_own_writing_or_not_at_all(store: Arc<dyn Store>) {
+    let world = World::new(store.clone()).await;
+    let default = async || store.settings(&world.org).await.unwrap();
+    assert_eq!(
+        refused(store.create_profile(&profile(1, "MAIN"), None, true).await).0,
+        Reason::ResourceAlreadyExists
+    );
+    assert_eq!((default().await.default_profile, default().await.revision), (None, Revision(0)));
+    let first = store.create_profile(&profile(1, "First"), None, true).await.unwrap();
+    assert_eq!((default().await.default_profile, default().await.revision), (Some(first.id), Revision(1)));
+    let second = store.create_profile(&profile(2, "Second"), None, false).await.unwrap();
+    assert_eq!(default().await.default_profile, Some(first.id));
+    let late = Profile { revision: Revision(9), ..second.clone() };
+    assert_eq!(refused(store.update_profile(&late, None, true).await).0, Reason::EtagMismatch);
+    assert_eq!(default().await.default_profile, Some(first.id));
+    let second = store.update_profile(&second, None, true).await.unwrap();
+    store.update_profile(&second, None, true).await.unwrap();
+    assert_eq!((default().await.default_profile, default().await.revision), (Some(second.id), Revision(2)));
+}
+
 pub async fn profiles_come_back_as_they_were_set(store: Arc<dyn Store>) {
     let full = Profile { ca_pem: Some("PEM".to_owned()), ..profile(1, "Full") };
-    assert_eq!(store.create_profile(&full, None).await.unwrap(), full);
+    assert_eq!(store.create_profile(&full, None, false).await.unwrap(), full);
     let bare = Profile {
         incoming_url: None,
         outgoing_url: None,
@@ -73,11 +93,11 @@ pub async fn profiles_come_back_as_they_were_set(store: Arc<dyn Store>) {
         request_deadline: None,
         ..profile(2, "Bare")
     };
-    assert_eq!(store.create_profile(&bare, None).await.unwrap(), bare);
+    assert_eq!(store.create_profile(&bare, None, false).await.unwrap(), bare);
     assert_eq!(store.profile(full.id).await.unwrap(), Some(full));
     assert_eq!(store.profile(ProfileId::new(3)).await.unwrap(), None);
     let gone = profile(3, "Gone");
-    assert_eq!(refused(store.update_profile(&gone, None).await).0, Reason::ResourceNotFound);
+    assert_eq!(refused(store.update_profile(&gone, None, false).await).0, Reason::ResourceNotFound);
 }
 
 pub async fn an_import_is_all_or_nothing_and_names_the_row(store: Arc<dyn Store>) {
@@ -322,14 +342,14 @@ pub async fn bad_filters_and_tokens_are_refused(store: Arc<dyn Store>) {
 
 pub async fn passwords_come_back_and_change(store: Arc<dyn Store>) {
     let secret = |text: &str| SecretString::from(text);
-    let created = store.create_profile(&profile(1, "P"), Some(&secret("Grünkohl-1"))).await.unwrap();
+    let created = store.create_profile(&profile(1, "P"), Some(&secret("Grünkohl-1")), false).await.unwrap();
     assert!(created.password_set && created.secret_revision == Revision(1));
     let read =
         async || store.password(created.id).await.unwrap().map(|found| found.expose_secret().to_owned());
     assert_eq!(read().await.as_deref(), Some("Grünkohl-1"));
-    let same = store.update_profile(&created, None).await.unwrap();
+    let same = store.update_profile(&created, None, false).await.unwrap();
     assert_eq!((read().await.as_deref(), same.secret_revision), (Some("Grünkohl-1"), Revision(1)));
-    let changed = store.update_profile(&same, Some(&secret("second"))).await.unwrap();
+    let changed = store.update_profile(&same, Some(&secret("second")), false).await.unwrap();
     assert_eq!((read().await.as_deref(), changed.secret_revision), (Some("second"), Revision(2)));
     assert_eq!(store.password(ProfileId::new(5)).await.unwrap().map(|_| ()), None);
 }

@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use mailyard_policy::{
     Reason,
-    id::{MailboxId, OperationId},
+    id::{MailboxId, OperationId, Org},
     mailbox::Kept,
     operation::{Method, State},
 };
@@ -15,7 +15,7 @@ use mailyard_store::{
     query::{Filter, Operator},
 };
 
-use crate::world::{World, at, compare, kept, mailbox, profile, refused};
+use crate::world::{World, address, at, compare, kept, mailbox, page, profile, refused};
 
 const RUN: OperationId = OperationId::new(70);
 
@@ -82,9 +82,10 @@ pub async fn a_test_is_handed_out_and_ends(store: Arc<dyn Store>) {
     assert_eq!((run.state, run.end_time), (LongState::Done, Some(at(20))));
     let late = store.set_operation_state(&world.lead, RUN, LongState::Running, None, at(21)).await;
     assert_eq!(refused(late).0, Reason::ResourceNotFound);
+    let list = async |live| store.operations(&world.org, live, &page(None, 9)).await.unwrap().len();
     assert_eq!(
-        (store.operations(true, 9).await.unwrap().len(), store.operations(false, 9).await.unwrap().len()),
-        (0, 1)
+        (list(true).await, list(false).await, store.live_operations(9).await.unwrap().len()),
+        (0, 1, 0)
     );
     let mailbox = store.mailbox(MailboxId::new(1)).await.unwrap().unwrap();
     assert_eq!((mailbox.test_wanted, mailbox.test_done), (Some(RUN), Some(RUN)));
@@ -117,12 +118,57 @@ pub async fn what_cannot_be_tested_is_skipped_at_once(store: Arc<dyn Store>) {
     let unknown = Selection::Addresses(vec!["nobody@contoso.example".to_owned()]);
     let result = store.start_test(&world.org, OperationId::new(3), &unknown, "x", at(1)).await;
     assert_eq!(refused(result).0, Reason::ResourceNotFound);
-    assert_eq!(store.operations(false, 9).await.unwrap().len(), 1);
+    let kept = store.operations(&world.org, false, &page(None, 9)).await.unwrap();
+    assert_eq!(kept.iter().map(|kept| kept.id).collect::<Vec<_>>(), [run.id], "nothing is left of those");
+}
+
+pub async fn a_test_of_a_selection_has_each_mailbox_once(store: Arc<dyn Store>) {
+    let (world, _) = approved(&store, 5).await;
+    let two = Selection::Addresses([3, 1, 3].map(address).to_vec());
+    let run = store.start_test(&world.org, RUN, &two, "two", at(1)).await.unwrap();
+    assert_eq!((run.total, run.skipped), (2, 0));
+    let one = Selection::Matching(compare("address", Operator::Contains, "m005"));
+    let run = store.start_test(&world.org, OperationId::new(71), &one, "one", at(1)).await.unwrap();
+    assert_eq!(run.total, 1);
+    while store.advance_test(&world.lead, RUN, 9, &[]).await.unwrap() > 0 {}
+    let handed: Vec<u128> = wanted(&store, &world).await.into_iter().map(|(id, _)| id.get()).collect();
+    assert_eq!(handed, [1, 3]);
+}
+
+pub async fn operations_are_listed_by_organization_page_by_page(store: Arc<dyn Store>) {
+    let (world, _) = approved(&store, 1).await;
+    // Two of them at the same moment.
+    let runs =
+        [(1, 5), (2, 7), (3, 7), (4, 9), (5, 3)].map(|(id, seconds)| (OperationId::new(id), at(seconds)));
+    for (id, at) in runs {
+        store.start_test(&world.org, id, &Selection::Matching(Filter::All), "all", at).await.unwrap();
+    }
+    let done = OperationId::new(2);
+    store.set_operation_state(&world.lead, done, LongState::Done, None, at(20)).await.unwrap();
+    for (live, expected) in [(false, &[4, 3, 2, 1, 5][..]), (true, &[4, 3, 1, 5])] {
+        for size in 1..=6 {
+            let (mut seen, mut after) = (Vec::new(), None);
+            loop {
+                let rows = store.operations(&world.org, live, &page(after, size)).await.unwrap();
+                seen.extend(rows.iter().map(|run| run.id.get()));
+                let Some(last) = rows.last() else { break };
+                after = Some(last.page_key());
+            }
+            assert_eq!(seen, expected, "live {live}, pages of {size}");
+        }
+    }
+    let other = Org("other".to_owned());
+    assert_eq!(store.operations(&other, false, &page(None, 9)).await.unwrap(), []);
+    let oldest: Vec<u128> =
+        store.live_operations(3).await.unwrap().into_iter().map(|run| run.id.get()).collect();
+    assert_eq!(oldest, [5, 1, 3], "nobody is passed over for those that came later");
+    let nonsense = store.operations(&world.org, false, &page(Some("nonsense".to_owned()), 9)).await;
+    assert_eq!(refused(nonsense).0, Reason::PageTokenInvalid);
 }
 
 pub async fn held_profiles_wait(store: Arc<dyn Store>) {
     let (world, _) = approved(&store, 2).await;
-    let other = store.create_profile(&profile(78, "Other"), None).await.unwrap().id;
+    let other = store.create_profile(&profile(78, "Other"), None, false).await.unwrap().id;
     store.create_mailboxes(&world.org, &[mailbox(3, Some(other))], at(0)).await.unwrap();
     let all = Selection::Matching(Filter::All);
     store.decide_approval(&world.org, &all, Approval::Approved, at(0)).await.unwrap();

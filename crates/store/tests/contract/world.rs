@@ -45,7 +45,7 @@ impl World {
         store.register(&lead, &worker, incarnation, "test", LONG).await.unwrap();
         let world =
             Self { store, org: Org::default(), lead, worker, incarnation, profile: ProfileId::new(77) };
-        world.store.create_profile(&profile(77, "Main"), None).await.unwrap();
+        world.store.create_profile(&profile(77, "Main"), None, false).await.unwrap();
         world
     }
 

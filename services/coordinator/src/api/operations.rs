@@ -18,9 +18,9 @@ use mailyard_wire::{
 use tonic::{Request, Response, Status};
 
 use super::{
-    Api,
+    Api, cut,
     refuse::{Told as _, no_leader, not_found},
-    words,
+    with_one_more, words,
 };
 use crate::page_token::Listing;
 
@@ -40,12 +40,14 @@ impl OperationService for Api {
         &self,
         request: Request<ListOperationsRequest>,
     ) -> Result<Response<ListOperationsResponse>, Status> {
-        let ListOperationsRequest { parent, live, page_size } = request.into_inner();
+        let ListOperationsRequest { parent, live, page_size, page_token } = request.into_inner();
         let org = self.org(&parent).await?;
-        let page = Listing::new("ListOperations", &[&parent]).page(page_size, "").told()?;
-        let operations = self.store.operations(live, page.limit).await.told()?;
-        let operations = operations.iter().filter(|operation| operation.org == org).map(message).collect();
-        Ok(Response::new(ListOperationsResponse { operations }))
+        let listing = Listing::new("ListOperations", &[&parent, if live { "live" } else { "" }]);
+        let page = listing.page(page_size, &page_token).told()?;
+        let mut operations = self.store.operations(&org, live, &with_one_more(&page)).await.told()?;
+        let next_page_token = cut(&listing, &page, &mut operations, LongOperation::page_key);
+        let operations = operations.iter().map(message).collect();
+        Ok(Response::new(ListOperationsResponse { operations, next_page_token }))
     }
 
     async fn watch_operation(

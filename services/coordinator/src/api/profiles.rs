@@ -49,9 +49,9 @@ impl ProfileService for Api {
         draft.apply(&message, draft::FIELDS);
         draft.require_password();
         let (profile, password) = draft.checked()?;
-        let profile = self.store.create_profile(&profile, password.as_ref()).await.told()?;
+        let profile = self.store.create_profile(&profile, password.as_ref(), set_default).await.told()?;
         tracing::info!(profile = %profile.id, "a profile was made");
-        self.tell_profile(&org, profile, set_default).await
+        self.tell_profile(&org, profile).await
     }
 
     async fn update_profile(&self, request: Request<UpdateProfileRequest>) -> Result<Response<Wire>, Status> {
@@ -69,7 +69,7 @@ impl ProfileService for Api {
             let (org, mut draft) = (before.org.clone(), Draft::of(before, &self.deployment));
             draft.apply(&message, &fields);
             let (profile, password) = draft.checked()?;
-            match self.store.update_profile(&profile, password.as_ref()).await {
+            match self.store.update_profile(&profile, password.as_ref(), set_default).await {
                 Err(error) if message.etag.is_empty() && attempt < ATTEMPTS && is_race(&error) => {
                     attempt += 1;
                 }
@@ -77,7 +77,7 @@ impl ProfileService for Api {
                     let profile = updated.told()?;
                     tracing::info!(profile = %profile.id, "a profile was changed");
                     self.leader.nudge();
-                    return self.tell_profile(&org, profile, set_default).await;
+                    return self.tell_profile(&org, profile).await;
                 }
             }
         }
@@ -86,7 +86,7 @@ impl ProfileService for Api {
     async fn get_profile(&self, request: Request<GetProfileRequest>) -> Result<Response<Wire>, Status> {
         let profile = self.find_profile("name", &request.into_inner().name).await?;
         let org = profile.org.clone();
-        self.tell_profile(&org, profile, false).await
+        self.tell_profile(&org, profile).await
     }
 
     async fn list_profiles(
@@ -155,38 +155,14 @@ impl Api {
         Ok(None)
     }
 
-    async fn tell_profile(
-        &self,
-        org: &Org,
-        profile: Profile,
-        set_default: bool,
-    ) -> Result<Response<Wire>, Status> {
-        let settings = if set_default {
-            self.make_default(org, profile.id).await?
-        } else {
-            self.store.settings(org).await.told()?
-        };
+    async fn tell_profile(&self, org: &Org, profile: Profile) -> Result<Response<Wire>, Status> {
+        let settings = self.store.settings(org).await.told()?;
         self.profile_message(&profile, &settings).await.map(Response::new)
     }
 
     async fn profile_message(&self, profile: &Profile, settings: &Settings) -> Result<Wire, Status> {
         let held_back = self.held_back(profile, None).await?;
         Ok(message::of(profile, settings.default_profile == Some(profile.id), held_back))
-    }
-
-    async fn make_default(&self, org: &Org, profile: ProfileId) -> Result<Settings, Status> {
-        let mut attempt = 1;
-        loop {
-            let settings = self.store.settings(org).await.told()?;
-            if settings.default_profile == Some(profile) {
-                return Ok(settings);
-            }
-            let wanted = Settings { default_profile: Some(profile), ..settings };
-            match self.store.update_settings(org, &wanted).await {
-                Err(error) if attempt < ATTEMPTS && is_race(&error) => attempt += 1,
-                updated => return updated.told(),
-            }
-        }
     }
 }
 

@@ -102,6 +102,10 @@ async fn a_stored_profile_is_tested_with_its_stored_password() {
         ("both", both),
         ("an unknown profile", unknown),
         ("no password", inline(no_password, "")),
+        (
+            "a password in a URL",
+            inline(Profile { incoming_url: "https://me:pw@a.example/".into(), ..profile.clone() }, ""),
+        ),
         ("no address", inline(profile.clone(), "nobody")),
     ] {
         let refused = told(house.profiles().test_connection(request).await.map(|answer| answer.map(|_| ())));

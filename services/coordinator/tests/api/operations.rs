@@ -117,6 +117,40 @@ async fn a_watch_ends_with_the_server_and_the_server_with_its_watches() {
 }
 
 #[tokio::test]
+async fn operations_are_listed_page_by_page() {
+    let house = House::new().await;
+    let mut begun = vec![begun(&house, 2).await.0];
+    for _ in 0..4 {
+        let selection = Some(Selection { addresses: Vec::new(), filter: Some(String::new()) });
+        let test = TestAndEnableRequest { parent: PARENT.into(), selection };
+        begun.push(answered(house.mailboxes().test_and_enable(test).await));
+    }
+    let list = |live, token: &str| ListOperationsRequest {
+        parent: PARENT.into(),
+        live,
+        page_size: 2,
+        page_token: token.into(),
+    };
+    let (mut seen, mut sizes, mut token) = (Vec::new(), Vec::new(), String::new());
+    loop {
+        let page = answered(house.operations().list_operations(list(true, &token)).await);
+        sizes.push(page.operations.len());
+        seen.extend(page.operations.into_iter().map(|operation| operation.uid));
+        if page.next_page_token.is_empty() {
+            break;
+        }
+        token = page.next_page_token;
+    }
+    assert_eq!(sizes, [2, 2, 1]);
+    let (mut seen, mut all) = (seen, begun.into_iter().map(|operation| operation.uid).collect::<Vec<_>>());
+    seen.sort();
+    all.sort();
+    assert_eq!(seen, all, "each once");
+    let refused = told(house.operations().list_operations(list(false, &token)).await);
+    assert!(refused.contains("PAGE_TOKEN_INVALID"), "the token of another list: {refused}");
+}
+
+#[tokio::test]
 async fn only_the_leader_cancels_and_what_has_ended_stays() {
     let house = House::new().await;
     let (operation, claimed) = begun(&house, 3).await;
@@ -142,7 +176,7 @@ async fn only_the_leader_cancels_and_what_has_ended_stays() {
 
     let request = GetOperationRequest { name: operation.name.clone() };
     assert_eq!(answered(house.operations().get_operation(request).await), canceled);
-    let list = |live| ListOperationsRequest { parent: PARENT.into(), live, page_size: 0 };
+    let list = |live| ListOperationsRequest { parent: PARENT.into(), live, ..Default::default() };
     assert_eq!(answered(house.operations().list_operations(list(false)).await).operations, [canceled]);
     assert_eq!(answered(house.operations().list_operations(list(true)).await).operations, []);
     let unknown = GetOperationRequest { name: name("operations", "00000000000000000000000000") };

@@ -11,7 +11,7 @@ use crate::{
     exit::Exit,
     failure::Failure,
     object::Object,
-    server::{PAGE, Server},
+    server::{PAGE, Server, pages},
     table::Column,
 };
 
@@ -58,7 +58,8 @@ impl Operation {
         let server = ctl.server().await?;
         match self {
             Self::List { live } => {
-                let objects = list(&server, live).await?;
+                let operations = list(&server, live).await?;
+                let objects: Vec<Object> = operations.iter().map(object).collect();
                 ctl.list(&objects, COLUMNS)?;
             }
             Self::Get { id } => {
@@ -80,10 +81,14 @@ impl Operation {
     }
 }
 
-async fn list(server: &Server, live: bool) -> Result<Vec<Object>, Failure> {
-    let request = ListOperationsRequest { parent: server.parent.clone(), live, page_size: PAGE };
-    let answer = server.call(server.operations().list_operations(request)).await?;
-    Ok(answer.operations.iter().map(object).collect())
+async fn list(server: &Server, live: bool) -> Result<Vec<admin::Operation>, Failure> {
+    pages(async |page_token| {
+        let request =
+            ListOperationsRequest { parent: server.parent.clone(), live, page_size: PAGE, page_token };
+        let answer = server.call(server.operations().list_operations(request)).await?;
+        Ok((answer.operations, answer.next_page_token))
+    })
+    .await
 }
 
 pub(super) fn object(operation: &admin::Operation) -> Object {

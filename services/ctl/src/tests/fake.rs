@@ -115,7 +115,11 @@ macro_rules! service {
 }
 
 service! { ProfileService {
-    create_profile: CreateProfileRequest => Profile = |_, _| canned::profile();
+    create_profile: CreateProfileRequest => Profile = |fake, request| {
+        let password = request.profile.unwrap_or_default().password;
+        fake.state().heard.push(format!("its_password {password:?}"));
+        canned::profile()
+    };
     update_profile: UpdateProfileRequest => Profile = |_, _| canned::profile();
     get_profile: GetProfileRequest => Profile = |_, _| canned::profile();
     list_profiles: ListProfilesRequest => ListProfilesResponse = |_, request| {
@@ -173,8 +177,11 @@ service! { MailboxService {
 
 service! { OperationService {
     get_operation: GetOperationRequest => Operation = |_, _| canned::operation(LongState::Paused, 1, 1, 0);
-    list_operations: ListOperationsRequest => ListOperationsResponse = |_, _| ListOperationsResponse {
-        operations: vec![canned::operation(LongState::Running, 1, 1, 0)],
+    list_operations: ListOperationsRequest => ListOperationsResponse = |_, request| {
+        let all = [LongState::Running, LongState::Paused, LongState::Done];
+        let all = all.map(|state| canned::operation(state, 1, 1, 0));
+        let (operations, next_page_token) = page(&all, &request.page_token);
+        ListOperationsResponse { operations, next_page_token }
     };
     cancel_operation: CancelOperationRequest => Operation =
         |_, _| canned::operation(LongState::Canceled, 1, 1, 0);

@@ -71,7 +71,9 @@ impl Task {
             // A person waits for it.
             self.lane.ask();
         }
-        let shared = self.shared.clone();
+        let (shared, lane) = (self.shared.clone(), self.lane.clone());
+        // A place of its own lane first: who waits for that holds no turn that others could have.
+        let _place = lane.place().await;
         let _slot = shared.slot().await;
         let Ok(ticket) = self.lane.admit(self.mailbox) else {
             return nothing(TaskResult::Turn(Outcome::Held), Some(holding));
