@@ -2,26 +2,45 @@
 
 use std::{error::Error, process::Stdio};
 
-use mailyard_exchange_sim::{Options, Simulator};
+use mailyard_exchange_sim::{Options, Scheme, Simulator};
 
-const STORY: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/python/exchangelib_story.py");
-
-#[tokio::test]
-async fn exchangelib_reads_writes_and_sends() -> Result<(), Box<dyn Error>> {
+/// Tells a story to a simulator with two mailboxes; `None`: there is no Python for it.
+async fn tell(story: &str, options: impl FnOnce(&mut Options)) -> Result<Option<Simulator>, Box<dyn Error>> {
     let Ok(python) = std::env::var("MAILYARD_PYTHON") else {
         eprintln!(
             "SKIPPED: MAILYARD_PYTHON names no Python with the packages of tests/python/requirements.txt"
         );
-        return Ok(());
+        return Ok(None);
     };
     let folder = tempfile::tempdir()?;
-    let simulator = Simulator::start(Options::new(2, 1, folder.path())).await?;
+    let mut all = Options::new(2, 1, folder.path());
+    options(&mut all);
+    let simulator = Simulator::start(all).await?;
     let ready = serde_json::to_string(simulator.ready())?;
-    let mut story = tokio::process::Command::new(python);
-    story.args([STORY, &ready]).stdin(Stdio::null()).kill_on_drop(true);
-    let told = story.output().await?;
+    let story = format!("{}/python/{story}.py", env!("CARGO_MANIFEST_DIR"));
+    let mut command = tokio::process::Command::new(python);
+    command.args([&story, &ready]).stdin(Stdio::null()).kill_on_drop(true);
+    let told = command.output().await?;
     let (out, errors) = (String::from_utf8_lossy(&told.stdout), String::from_utf8_lossy(&told.stderr));
     assert!(told.status.success() && out.ends_with("ok\n"), "{out}\n{errors}\n{}", simulator.stats());
+    Ok(Some(simulator))
+}
+
+#[tokio::test]
+async fn others_sign_in_by_ntlm_negotiate_and_tokens() -> Result<(), Box<dyn Error>> {
+    let told = tell("exchangelib_auth", |options| {
+        options.auth = vec![Scheme::Ntlm, Scheme::Negotiate, Scheme::OAuth];
+        options.version = (15, 0, 847);
+    });
+    if let Some(simulator) = told.await? {
+        simulator.shutdown().await;
+    }
+    Ok(())
+}
+
+#[tokio::test]
+async fn exchangelib_reads_writes_and_sends() -> Result<(), Box<dyn Error>> {
+    let Some(simulator) = tell("exchangelib_story", |_| {}).await? else { return Ok(()) };
     let sent: Vec<_> = simulator
         .submissions()
         .into_iter()

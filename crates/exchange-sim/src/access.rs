@@ -2,19 +2,22 @@
 
 use std::sync::Arc;
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
-
 use crate::{
+    oauth::Accepted,
     schema,
     service::Refusal,
+    throttle::Payer,
     world::{Mailbox, World},
     xml::Element,
 };
 
 /// Who asked.
+#[derive(Clone, Debug)]
 pub(crate) enum Caller {
     Service,
     Owner(Arc<Mailbox>),
+    /// An application by its token: it has no mailbox.
+    Application(Accepted),
 }
 
 pub(crate) const IMPERSONATION_DENIED: Refusal = Refusal::new(
@@ -24,25 +27,41 @@ pub(crate) const IMPERSONATION_DENIED: Refusal = Refusal::new(
 pub(crate) const NO_SUCH_MAILBOX: Refusal =
     Refusal::new("ErrorNonExistentMailbox", "The SMTP address has no mailbox associated with it.");
 
-/// Who signs in with these credentials.
-pub(crate) fn authenticate(world: &World, authorization: Option<&str>) -> Option<Caller> {
-    let (scheme, credential) = authorization?.split_once(' ')?;
-    if !scheme.eq_ignore_ascii_case("basic") {
-        return None;
+impl Caller {
+    /// Who pays for what it asks in its own name.
+    pub fn payer(&self) -> Payer {
+        match self {
+            Self::Service => Payer::Account(0),
+            Self::Owner(mailbox) => Payer::Account(mailbox.number),
+            Self::Application(_) => Payer::Application,
+        }
     }
-    let credential = String::from_utf8(STANDARD.decode(credential.trim()).ok()?).ok()?;
-    let (user, password) = credential.split_once(':')?;
-    if password != world.password {
-        return None;
+
+    /// Who pays for a request with these headers (impersonation is charged to a copy of the mailbox's budget).
+    pub fn payer_for(&self, header: Option<&Element>, mailbox: Option<&Mailbox>) -> Payer {
+        let impersonates = header.is_some_and(|header| header.child("ExchangeImpersonation").is_some());
+        match mailbox.filter(|_| impersonates) {
+            Some(mailbox) => Payer::Impersonated(mailbox.number),
+            None => self.payer(),
+        }
     }
-    let service = world.service()?;
-    let short = format!("{}\\{}", world.options.nt_domain, world.options.service_user);
-    if user.eq_ignore_ascii_case(&service.address) || user.eq_ignore_ascii_case(&short) {
+}
+
+/// Whose name this is: a UPN, which is the primary address, or a name of the Windows domain.
+pub(crate) fn account(world: &World, user: &str) -> Option<Caller> {
+    let address = match user.split_once('\\') {
+        Some((domain, name)) if domain.eq_ignore_ascii_case(&world.options.nt_domain) => {
+            format!("{name}@{}", world.options.domain)
+        }
+        Some(_) => return None,
+        None => user.to_owned(),
+    };
+    let mailbox =
+        world.mailbox_at(&address).filter(|mailbox| mailbox.address.eq_ignore_ascii_case(&address))?;
+    if mailbox.number == world.service()?.number {
         return Some(Caller::Service);
     }
-    // One signs in by the primary address: it is the UPN too.
-    let mailbox = world.mailbox_at(user).filter(|mailbox| mailbox.address.eq_ignore_ascii_case(user));
-    mailbox.map(|mailbox| Caller::Owner(mailbox.clone()))
+    Some(Caller::Owner(mailbox.clone()))
 }
 
 /// Headers that no version knows twice, and the version that the request is written for.
@@ -53,15 +72,18 @@ pub(crate) fn check_header(world: &World, header: Option<&Element>) -> Result<()
             return Err(Refusal::new("ErrorDuplicateSOAPHeader", "A SOAP header appears more than once."));
         }
     }
-    let version = header.and_then(|header| header.child("RequestServerVersion"));
-    let Some(version) = version.and_then(|version| version.attribute("Version")) else { return Ok(()) };
-    let (_, minor, _) = world.options.version;
+    let Some(version) = stated_version(header) else { return Ok(()) };
     // Dated versions, and those of 2015 and later, came after Exchange 2013.
-    let newer = minor == 0 && version > "Exchange2013_SP1";
+    let newer = world.is_2013() && version > schema::VERSION_2013;
     if newer || !schema::is_version(version) {
         return Err(Refusal::new("ErrorInvalidServerVersion", "The specified server version is invalid."));
     }
     Ok(())
+}
+
+/// The version that a request is written for.
+pub(crate) fn stated_version(header: Option<&Element>) -> Option<&str> {
+    header?.child("RequestServerVersion")?.attribute("Version")
 }
 
 /// The mailbox as which the request is executed.
@@ -70,12 +92,15 @@ pub(crate) fn impersonated(
     caller: &Caller,
     header: Option<&Element>,
 ) -> Result<Option<Arc<Mailbox>>, Refusal> {
-    let own = match caller {
-        Caller::Service => world.service().cloned(),
-        Caller::Owner(mailbox) => Some(mailbox.clone()),
-    };
     let Some(header) = header.and_then(|header| header.child("ExchangeImpersonation")) else {
-        return Ok(own);
+        return match caller {
+            Caller::Service => Ok(world.service().cloned()),
+            Caller::Owner(mailbox) => Ok(Some(mailbox.clone())),
+            Caller::Application(_) => Err(Refusal::new(
+                "ErrorInvalidExchangeImpersonationHeaderData",
+                "ExchangeImpersonation SOAP header must be present for this type of OAuth token.",
+            )),
+        };
     };
     let invalid = Refusal::new(
         "ErrorInvalidExchangeImpersonationHeaderData",
@@ -104,7 +129,7 @@ pub(crate) fn impersonated(
     };
     let wanted = wanted.ok_or(unknown)?.clone();
     match caller {
-        Caller::Service => Ok(Some(wanted)),
+        Caller::Service | Caller::Application(_) => Ok(Some(wanted)),
         Caller::Owner(mailbox) if mailbox.number == wanted.number => Ok(Some(wanted)),
         Caller::Owner(_) => Err(IMPERSONATION_DENIED),
     }

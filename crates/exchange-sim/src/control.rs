@@ -48,6 +48,11 @@ fn route(world: &World, method: &Method, path: &str, query: &str, body: &[u8]) -
             world.set_faults(crate::fault::Faults::clear);
             Ok(json!({}))
         }
+        ("GET", ["settings"]) => Ok(json!(world.settings())),
+        ("POST", ["settings"]) => {
+            let changed = world.change_settings(|settings| settings.changed(body));
+            changed.map(|settings| json!(settings)).map_err(|error| (StatusCode::BAD_REQUEST, error))
+        }
         ("GET", ["stats"]) => {
             let wanted = query.strip_prefix("mailbox=").map(percent_decoded);
             let unknown = wanted.as_ref().filter(|address| world.mailbox_at(address).is_none());
@@ -103,7 +108,8 @@ fn list(world: &World, address: &str, folder: &str) -> Answer {
     Ok(json!(World::list(mailbox, number)))
 }
 
-fn percent_decoded(text: &str) -> String {
+/// Text without its percent signs.
+pub(crate) fn percent_decoded(text: &str) -> String {
     let mut bytes = Vec::new();
     let mut rest = text.as_bytes();
     while let Some((first, tail)) = rest.split_first() {
@@ -138,11 +144,17 @@ pub(crate) fn stats(world: &World, mailbox: Option<&str>) -> Value {
         "concurrent": counters.in_flight.load(Ordering::Relaxed),
         "sends_executed": counters.sends.load(Ordering::Relaxed),
         "connections": counters.connections.load(Ordering::Relaxed),
+        "handshakes": counters.handshakes.load(Ordering::Relaxed),
+        "refused_sign_ins": counters.refused_sign_ins(),
         "wrong_anchor_mailbox": counters.wrong_anchor.load(Ordering::Relaxed),
     });
-    let one = mailbox.and_then(|address| world.mailbox_at(address));
-    if let (Some(one), Some(stats)) = (one, stats.as_object_mut()) {
-        stats.insert("mailbox_requests".to_owned(), json!(counters.of_mailbox(one.number)));
+    if let Some(issuer) = &world.issuer {
+        let (all, with_claims) = issuer.issued();
+        stats["tokens"] = json!(all);
+        stats["tokens_with_claims"] = json!(with_claims);
+    }
+    if let Some(one) = mailbox.and_then(|address| world.mailbox_at(address)) {
+        stats["mailbox_requests"] = json!(counters.of_mailbox(one.number));
     }
     stats
 }

@@ -21,6 +21,15 @@ pub enum Kind {
     Http503,
     /// HTTP 401 whatever the credential.
     Unauthorized,
+    /// The connection ends instead of the answer to the last leg of an NTLM handshake.
+    NtlmReset,
+    /// HTTP 401 for a good token, with `claims` until one comes that was asked for with claims.
+    TokenRefused,
+    /// A proxy's page with status 200.
+    #[serde(rename = "html_200")]
+    Html200,
+    /// More than `limit` requests of a credential at once: `ErrorExceededConnectionCount`; with a hint `ErrorServerBusy`.
+    Concurrency,
     /// `ErrorImpersonateUserDenied`.
     ImpersonationDenied,
     /// `ErrorNonExistentMailbox`.
@@ -77,6 +86,12 @@ pub struct Rule {
     /// How wrong the clock is; negative: it is behind.
     #[serde(default)]
     pub skew_ms: Option<i64>,
+    /// How many requests of a credential may be under way.
+    #[serde(default)]
+    pub limit: Option<u32>,
+    /// The challenge asks for claims.
+    #[serde(default)]
+    pub claims: bool,
 }
 
 fn all() -> f64 {
@@ -107,6 +122,7 @@ struct Standing {
 pub(crate) struct Strike {
     pub hint: Option<Duration>,
     pub delay: Duration,
+    pub claims: bool,
 }
 
 impl Rule {
@@ -121,7 +137,7 @@ impl Rule {
         if self.for_seconds.is_some_and(|seconds| !(0.0..1e9).contains(&seconds)) {
             return Err("for_seconds: must be between 0 and 1000000000".to_owned());
         }
-        let everybody = matches!(self.kind, Kind::Down | Kind::ClockSkew);
+        let everybody = matches!(self.kind, Kind::Down | Kind::ClockSkew | Kind::NtlmReset);
         if everybody && self.operation.is_some() {
             return Err("operation: this kind concerns every operation".to_owned());
         }
@@ -134,6 +150,7 @@ impl Rule {
             }
             Kind::ClockSkew if self.rate < 1.0 => Err("rate: a clock is wrong for every request".to_owned()),
             Kind::SlowBody if self.delay_ms.is_none() => Err("delay_ms: slow_body needs it".to_owned()),
+            Kind::Concurrency if self.limit.is_none() => Err("limit: concurrency needs it".to_owned()),
             Kind::ClockSkew if self.skew_ms.is_none() => Err("skew_ms: clock_skew needs it".to_owned()),
             _ => Ok(()),
         }
@@ -169,8 +186,19 @@ impl Faults {
 
     /// Whether a rule of this kind strikes, decided by seed, rule and the number of the request under it.
     pub fn strikes(&mut self, kind: Kind, operation: &str, mailbox: &str) -> Option<Strike> {
+        self.strikes_if(kind, operation, mailbox, |_| true)
+    }
+
+    /// The same, for rules that have something more to say of a request.
+    pub fn strikes_if(
+        &mut self,
+        kind: Kind,
+        operation: &str,
+        mailbox: &str,
+        concerns: impl FnOnce(&Rule) -> bool,
+    ) -> Option<Strike> {
         let seed = self.seed;
-        let standing = self.standing(kind, operation, mailbox)?;
+        let standing = self.standing(kind, operation, mailbox).filter(|standing| concerns(&standing.rule))?;
         standing.asked += 1;
         if chance(&[seed, standing.number, standing.asked]) >= standing.rule.rate {
             return None;
@@ -179,6 +207,7 @@ impl Faults {
         let strike = Strike {
             hint: standing.rule.hint_ms.map(Duration::from_millis),
             delay: Duration::from_millis(standing.rule.delay_ms.unwrap_or_default()),
+            claims: standing.rule.claims,
         };
         *self.struck.entry(kind).or_default() += 1;
         Some(strike)
@@ -275,6 +304,8 @@ mod tests {
             (r#"{"kind":"down","rate":2}"#, "rate"),
             (r#"{"kind":"slow_body"}"#, "delay_ms"),
             (r#"{"kind":"clock_skew"}"#, "skew_ms"),
+            (r#"{"kind":"concurrency"}"#, "limit"),
+            (r#"{"kind":"ntlm_reset","operation":"GetItem"}"#, "operation"),
             (r#"{"kind":"down","for_seconds":-1}"#, "for_seconds"),
             (r#"{"kind":"down","mailbox":"a@x"}"#, "mailbox"),
             (r#"{"kind":"down","operation":"GetItem"}"#, "operation"),

@@ -4,19 +4,24 @@
 //! and tells the truth about what was sent through its control door.
 
 mod access;
+mod auth;
 mod control;
+mod doors;
 mod fault;
 mod id;
 mod item;
 mod made;
 mod mailbox;
+mod oauth;
 mod operation;
 mod property;
 mod restriction;
 mod schema;
 mod server;
 mod service;
+mod settings;
 mod sync_state;
+mod throttle;
 mod tls;
 mod world;
 mod xml;
@@ -26,9 +31,13 @@ use std::{
     path::PathBuf,
 };
 
+pub use auth::{ExtendedProtection, Scheme};
 pub use fault::{Kind as FaultKind, Rule};
 pub use made::{Listed, Made};
+pub use oauth::Registration;
 pub use server::{Error, Ready, Simulator};
+pub use settings::Settings;
+pub use throttle::Budget;
 pub use world::Submission;
 
 /// How a server treats drafts: Exchange as it is, or one that is laxer.
@@ -55,6 +64,12 @@ pub struct Options {
     pub listen: SocketAddr,
     /// Where the control door listens: plain HTTP, loopback only.
     pub control_listen: SocketAddr,
+    /// Where the token issuer listens: HTTPS, if OAuth is among the schemes.
+    pub issuer_listen: SocketAddr,
+    /// How clients may sign in.
+    pub auth: Vec<Scheme>,
+    /// What can be changed while it runs.
+    pub settings: Settings,
     /// How many mailboxes, besides the service account's own.
     pub mailboxes: usize,
     /// Messages that lie in each Inbox at the beginning.
@@ -73,7 +88,7 @@ pub struct Options {
     pub version: (u16, u16, u16),
     /// How drafts are treated.
     pub behaviour: Behaviour,
-    /// Where `ca.pem` and `addresses.txt` are written.
+    /// Where `ca.pem`, `addresses.txt` and the application's certificate are written.
     pub folder: PathBuf,
     /// Answers are compressed for clients that ask for it.
     pub gzip: bool,
@@ -90,6 +105,9 @@ impl Options {
         Self {
             listen: free,
             control_listen: free,
+            issuer_listen: free,
+            auth: vec![Scheme::Basic],
+            settings: Settings::default(),
             mailboxes,
             initial_messages: 0,
             seed,

@@ -3,6 +3,7 @@
 
 mod facts;
 mod simple;
+mod since;
 #[cfg(test)]
 mod tests;
 
@@ -35,6 +36,11 @@ pub(crate) fn validate_request(header: Option<&Element>, operation: &Element) ->
         None => Err(Violation::at(operation, format!("'{}' is not known", name(operation)))),
     }
 }
+
+/// The newest version that a server of 2013 knows.
+pub(crate) const VERSION_2013: &str = "Exchange2013_SP1";
+
+pub(crate) use self::since::newer_than;
 
 /// True if this is a version that a request may name.
 pub(crate) fn is_version(text: &str) -> bool {

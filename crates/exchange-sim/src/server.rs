@@ -1,28 +1,17 @@
-//! The doors: HTTPS for clients, plain HTTP on the loopback for whoever controls the simulation.
+//! A simulator from its beginning to its end, for whoever runs one.
 
-use std::{
-    convert::Infallible, io::Write as _, net::SocketAddr, path::Path, sync::Arc, sync::atomic::Ordering,
-};
+use std::{io::Write as _, net::SocketAddr, os::unix::fs::OpenOptionsExt as _, path::Path, sync::Arc};
 
-use bytes::Bytes;
-use flate2::{Compression, write::GzEncoder};
-use http::{HeaderMap, Method, StatusCode, header};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::{body::Incoming, service::service_fn};
-use hyper_util::rt::TokioIo;
 use serde::{Deserialize, Serialize};
 use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
-    Listed, Made, Options, Rule, Submission, control,
-    service::{self, Request, Response},
+    Listed, Made, Options, Registration, Rule, Scheme, Settings, Submission, auth, control, doors,
+    oauth::Issuer,
     tls,
     world::{World, folder_named},
 };
-
-/// No request is larger.
-const LARGEST: usize = 64 << 20;
 
 /// Why a simulator could not be started.
 #[derive(Debug, thiserror::Error)]
@@ -67,6 +56,9 @@ pub struct Ready {
     pub addresses_file: String,
     /// Where the control door is.
     pub control_url: String,
+    /// How to get tokens, if they are accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oauth: Option<Registration>,
 }
 
 /// A simulator that runs until it is shut down or dropped.
@@ -88,32 +80,32 @@ impl Simulator {
         let clients = listen(options.listen).await?;
         let controllers = listen(options.control_listen).await?;
         let (client_address, control_address) = (local(&clients)?, local(&controllers)?);
-        let world = Arc::new(World::new(options));
-        let ca_file = world.options.folder.join("ca.pem");
-        let addresses_file = world.options.folder.join("addresses.txt");
-        write(&ca_file, &identity.ca_pem)?;
-        let addresses: String = world.addresses().flat_map(|address| [address, "\n"]).collect();
-        write(&addresses_file, &addresses)?;
-        let ready = Ready {
-            ews_url: format!("https://{client_address}/EWS/Exchange.asmx"),
-            ca_file: ca_file.to_string_lossy().into_owned(),
-            user: world.service().map(|mailbox| mailbox.address.clone()).unwrap_or_default(),
-            password: world.password.clone(),
-            domain: world.options.domain.clone(),
-            nt_domain: world.options.nt_domain.clone(),
-            addresses_file: addresses_file.to_string_lossy().into_owned(),
-            control_url: format!("http://{control_address}"),
-        };
+        let mut issuing = None;
+        let mut issuer = None;
+        if options.auth.contains(&Scheme::OAuth) {
+            let door = listen(options.issuer_listen).await?;
+            issuer = Some(register(&options, local(&door)?, client_address)?);
+            issuing = Some(door);
+        }
+        let bindings = auth::bindings(&identity.end_point);
+        let world = Arc::new(World::new(options, bindings, issuer));
+        let ready = write_files(&world, &identity.ca_pem, client_address, control_address)?;
         fill(&world);
         let (stop, stopped) = watch::channel(false);
+        let acceptor = TlsAcceptor::from(identity.server);
         let mut doors = JoinSet::new();
-        doors.spawn(serve_clients(
-            clients,
-            TlsAcceptor::from(identity.server),
-            world.clone(),
-            stopped.clone(),
-        ));
-        doors.spawn(serve_control(controllers, world.clone(), stopped));
+        let (tls, served) = (acceptor.clone(), world.clone());
+        doors.spawn(doors::open(clients, stopped.clone(), move |tcp| {
+            doors::client(tcp, tls.clone(), served.clone())
+        }));
+        if let Some(door) = issuing {
+            let served = world.clone();
+            doors.spawn(doors::open(door, stopped.clone(), move |tcp| {
+                doors::issuer(tcp, acceptor.clone(), served.clone())
+            }));
+        }
+        let served = world.clone();
+        doors.spawn(doors::open(controllers, stopped, move |tcp| doors::controller(tcp, served.clone())));
         Ok(Self { world, ready, stop, doors })
     }
 
@@ -140,6 +132,11 @@ impl Simulator {
     /// Takes all rules away.
     pub fn clear_faults(&self) {
         self.world.set_faults(crate::fault::Faults::clear);
+    }
+
+    /// Changes the settings.
+    pub fn set(&self, settings: Settings) {
+        let Ok(_) = self.world.change_settings(|_| Ok::<_, std::convert::Infallible>(settings));
     }
 
     /// Everything that was accepted for delivery.
@@ -181,12 +178,53 @@ fn local(listener: &TcpListener) -> Result<SocketAddr, Error> {
     listener.local_addr().map_err(|source| Error::Listen { address: nowhere, source })
 }
 
-fn write(path: &Path, text: &str) -> Result<(), Error> {
+/// Writes a file anew; a secret one is its owner's alone from its beginning.
+fn write(path: &Path, text: &str, mode: u32) -> Result<(), Error> {
     let fail = |source| Error::Write { path: path.to_string_lossy().into_owned(), source };
     if let Some(folder) = path.parent() {
         std::fs::create_dir_all(folder).map_err(fail)?;
     }
-    std::fs::write(path, text).map_err(fail)
+    // What lies there from an earlier run may have another mode.
+    match std::fs::remove_file(path) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(fail(error)),
+        _ => {}
+    }
+    let file = std::fs::OpenOptions::new().write(true).create_new(true).mode(mode).open(path);
+    file.and_then(|mut file| file.write_all(text.as_bytes())).map_err(fail)
+}
+
+/// An issuer at an address, with an application that has a certificate in a file.
+fn register(options: &Options, issuer: SocketAddr, clients: SocketAddr) -> Result<Issuer, Error> {
+    let file = options.folder.join("application.pem");
+    let (authority, resource) = (format!("https://{issuer}"), format!("https://{clients}"));
+    let (issuer, pem) = Issuer::new(options.seed, authority, resource, file.to_string_lossy().into_owned())
+        .map_err(Error::Certificate)?;
+    write(&file, &pem, 0o600)?;
+    Ok(issuer)
+}
+
+fn write_files(
+    world: &World,
+    ca_pem: &str,
+    clients: SocketAddr,
+    controllers: SocketAddr,
+) -> Result<Ready, Error> {
+    let ca_file = world.options.folder.join("ca.pem");
+    let addresses_file = world.options.folder.join("addresses.txt");
+    write(&ca_file, ca_pem, 0o644)?;
+    let addresses: String = world.addresses().flat_map(|address| [address, "\n"]).collect();
+    write(&addresses_file, &addresses, 0o644)?;
+    Ok(Ready {
+        ews_url: format!("https://{clients}/EWS/Exchange.asmx"),
+        ca_file: ca_file.to_string_lossy().into_owned(),
+        user: world.service().map(|mailbox| mailbox.address.clone()).unwrap_or_default(),
+        password: world.password.clone(),
+        domain: world.options.domain.clone(),
+        nt_domain: world.options.nt_domain.clone(),
+        addresses_file: addresses_file.to_string_lossy().into_owned(),
+        control_url: format!("http://{controllers}"),
+        oauth: world.issuer.as_ref().map(|issuer| issuer.registration().clone()),
+    })
 }
 
 fn fill(world: &World) {
@@ -197,144 +235,5 @@ fn fill(world: &World) {
     for address in world.addresses() {
         let made = Made { to: vec![address.to_owned()], count: Some(count), ..Made::default() };
         world.deliver_made(&made);
-    }
-}
-
-async fn serve_clients(
-    listener: TcpListener,
-    acceptor: TlsAcceptor,
-    world: Arc<World>,
-    mut stopped: watch::Receiver<bool>,
-) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            _ = stopped.changed() => break,
-            accepted = listener.accept() => {
-                let Ok((tcp, _)) = accepted else { continue };
-                world.counters.connections.fetch_add(1, Ordering::Relaxed);
-                if world.is_down() {
-                    continue;
-                }
-                let _unsupported = tcp.set_nodelay(true);
-                let (acceptor, world) = (acceptor.clone(), world.clone());
-                connections.spawn(async move {
-                    let Ok(tls) = acceptor.accept(tcp).await else { return };
-                    let service = service_fn(move |request| client_request(world.clone(), request));
-                    let served = hyper::server::conn::http1::Builder::new()
-                        .max_buf_size(64 << 10)
-                        .serve_connection(TokioIo::new(tls), service)
-                        .await;
-                    // A connection that was cut on purpose ends with an error, as it should.
-                    drop(served);
-                });
-            }
-            Some(_) = connections.join_next(), if !connections.is_empty() => {}
-        }
-    }
-}
-
-/// Cuts the connection instead of an answer.
-#[derive(Debug, thiserror::Error)]
-#[error("cut")]
-struct Cut;
-
-async fn client_request(
-    world: Arc<World>,
-    request: http::Request<Incoming>,
-) -> Result<http::Response<Full<Bytes>>, Cut> {
-    if world.is_down() {
-        return Err(Cut);
-    }
-    let (parts, body) = request.into_parts();
-    if parts.method != Method::POST || !parts.uri.path().eq_ignore_ascii_case("/EWS/Exchange.asmx") {
-        let status =
-            if parts.method == Method::POST { StatusCode::NOT_FOUND } else { StatusCode::METHOD_NOT_ALLOWED };
-        return Ok(finish(&world, &parts.headers, Response { status, ..empty() }));
-    }
-    let body = match Limited::new(body, LARGEST).collect().await {
-        Ok(body) => body.to_bytes(),
-        Err(_) => {
-            return Ok(finish(
-                &world,
-                &parts.headers,
-                Response { status: StatusCode::PAYLOAD_TOO_LARGE, ..empty() },
-            ));
-        }
-    };
-    let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
-    let in_flight = world.counters.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
-    world.counters.max_in_flight.fetch_max(in_flight, Ordering::Relaxed);
-    let request =
-        Request { authorization: text("authorization"), anchor: text("x-anchormailbox"), body: &body };
-    let response = service::answer(&world, &request);
-    if !response.delay.is_zero() {
-        tokio::time::sleep(response.delay).await;
-    }
-    world.counters.in_flight.fetch_sub(1, Ordering::Relaxed);
-    if response.cut {
-        return Err(Cut);
-    }
-    Ok(finish(&world, &parts.headers, response))
-}
-
-fn empty() -> Response {
-    Response {
-        status: StatusCode::OK,
-        headers: Vec::new(),
-        body: String::new(),
-        delay: std::time::Duration::ZERO,
-        cut: false,
-    }
-}
-
-fn finish(world: &World, asked: &HeaderMap, response: Response) -> http::Response<Full<Bytes>> {
-    let mut builder = http::Response::builder().status(response.status);
-    for (name, value) in &response.headers {
-        builder = builder.header(*name, value);
-    }
-    let moment = std::time::UNIX_EPOCH + std::time::Duration::from_millis(world.now().max(0) as u64);
-    builder = builder
-        .header(header::DATE, httpdate::fmt_http_date(moment))
-        .header("x-feserver", "SIM")
-        .header("request-id", format!("{:032x}", world.next()));
-    if let Some(id) = asked.get("client-request-id") {
-        builder = builder.header("client-request-id", id);
-    }
-    let asks = asked
-        .get(header::ACCEPT_ENCODING)
-        .and_then(|value| value.to_str().ok())
-        .is_some_and(|value| value.split(',').any(|coding| coding.trim().starts_with("gzip")));
-    let mut body = response.body.into_bytes();
-    if asks && world.options.gzip && body.len() > 1024 {
-        let mut packer = GzEncoder::new(Vec::with_capacity(body.len() / 2), Compression::fast());
-        if let Ok(packed) = packer.write_all(&body).and_then(|()| packer.finish()) {
-            body = packed;
-            builder = builder.header(header::CONTENT_ENCODING, "gzip");
-        }
-    }
-    builder.body(Full::new(Bytes::from(body))).unwrap_or_default()
-}
-
-async fn serve_control(listener: TcpListener, world: Arc<World>, mut stopped: watch::Receiver<bool>) {
-    let mut connections = JoinSet::new();
-    loop {
-        tokio::select! {
-            _ = stopped.changed() => break,
-            accepted = listener.accept() => {
-                let Ok((tcp, _)) = accepted else { continue };
-                let world = world.clone();
-                connections.spawn(async move {
-                    let service = service_fn(move |request| {
-                        let world = world.clone();
-                        async move { Ok::<_, Infallible>(control::answer(&world, request).await) }
-                    });
-                    let served =
-                        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(tcp), service).await;
-                    drop(served);
-                });
-            }
-            Some(_) = connections.join_next(), if !connections.is_empty() => {}
-        }
     }
 }

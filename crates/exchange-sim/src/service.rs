@@ -5,15 +5,19 @@ use std::borrow::Cow;
 use http::StatusCode;
 
 use crate::{
-    access::{Caller, IMPERSONATION_DENIED, NO_SUCH_MAILBOX, authenticate, check_header, impersonated},
-    fault::Kind,
+    access::{Caller, IMPERSONATION_DENIED, NO_SUCH_MAILBOX, check_header, impersonated, stated_version},
+    auth::{Connection, token_refused, unauthorized},
+    fault::{Kind, Rule},
+    oauth::TokenError,
     operation, schema,
+    throttle::{Ticket, busy, too_many},
     world::World,
     xml::{self, Element, Space},
 };
 
 /// What came in by HTTP.
 pub(crate) struct Request<'a> {
+    pub is_post: bool,
     pub authorization: Option<&'a str>,
     pub anchor: Option<&'a str>,
     pub body: &'a [u8],
@@ -29,6 +33,8 @@ pub(crate) struct Response {
     pub delay: std::time::Duration,
     /// Do not answer at all.
     pub cut: bool,
+    /// Until the answer is given, the request is under way.
+    pub ticket: Option<Ticket>,
 }
 
 /// An error of Exchange: the response code, and the text for people.
@@ -47,13 +53,15 @@ impl Refusal {
 }
 
 impl Response {
-    fn plain(status: StatusCode) -> Self {
+    /// A status and nothing else.
+    pub fn plain(status: StatusCode) -> Self {
         Self {
             status,
             headers: Vec::new(),
             body: String::new(),
             delay: std::time::Duration::ZERO,
             cut: false,
+            ticket: None,
         }
     }
 
@@ -65,19 +73,36 @@ impl Response {
         }
     }
 
-    fn cut() -> Self {
+    /// The end of the connection.
+    pub fn cut() -> Self {
         Self { cut: true, ..Self::plain(StatusCode::OK) }
     }
 }
 
-const BUSY: &str = "The server cannot service this request right now. Try again later.";
+pub(crate) const BUSY: &str = "The server cannot service this request right now. Try again later.";
 
-/// Answers one request.
-pub(crate) fn answer(world: &World, request: &Request<'_>) -> Response {
-    let Some(caller) = authenticate(world, request.authorization) else {
-        world.counters.request("(unauthorized)", None);
-        return unauthorized();
+/// A page of something that stands before the server.
+const PROXY_PAGE: &str = "<!DOCTYPE html>\r\n<html><head><title>Sign in</title></head>\r\n<body><h1>Network access</h1>\
+                          <p>Please sign in to continue.</p></body></html>\r\n";
+
+/// Answers one request on a connection.
+pub(crate) fn answer(world: &World, connection: &mut Connection, request: &Request<'_>) -> Response {
+    let signed_in = match connection.sign_in(world, request.authorization) {
+        Ok(signed_in) => signed_in,
+        Err(response) => {
+            world.counters.request("(unauthorized)", None);
+            return response;
+        }
     };
+    if !request.is_post {
+        return Response::plain(StatusCode::METHOD_NOT_ALLOWED);
+    }
+    let mut response = execute(world, &signed_in.caller, request);
+    response.headers.extend(signed_in.token.map(|token| ("www-authenticate", token)));
+    response
+}
+
+fn execute(world: &World, caller: &Caller, request: &Request<'_>) -> Response {
     let Ok(document) = std::str::from_utf8(request.body) else {
         return Response::plain(StatusCode::BAD_REQUEST);
     };
@@ -85,7 +110,7 @@ pub(crate) fn answer(world: &World, request: &Request<'_>) -> Response {
         Ok(envelope) => envelope,
         Err(error) => return not_xml(world, document, &error),
     };
-    match dispatch(world, &caller, request, document, &envelope) {
+    match dispatch(world, caller, request, document, &envelope) {
         Ok(response) => response,
         Err(refusal) => fault(world, &refusal),
     }
@@ -109,6 +134,7 @@ fn dispatch(
     let header = envelope.child("Header");
     check_header(world, header)?;
     schema::validate_request(header, element).map_err(|violation| schema_violation(document, &violation))?;
+    check_version(world, stated_version(header), element, document)?;
     let mailbox = impersonated(world, caller, header)?;
     let number = mailbox.as_ref().map(|mailbox| mailbox.number);
     world.counters.request(operation.name, number);
@@ -116,9 +142,12 @@ fn dispatch(
     if request.anchor.is_some_and(|anchor| !anchor.eq_ignore_ascii_case(address)) {
         world.counters.wrong_anchor.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
     }
-    if let Some(struck) = before(world, operation.name, address)? {
+    let ticket = world.load.begin(caller.payer(), caller.payer_for(header, mailbox.as_deref()));
+    let asked = Asked { operation: operation.name, address, caller, under_way: ticket.under_way[0] };
+    if let Some(struck) = before(world, &asked)? {
         return Ok(struck);
     }
+    let held_back = ticket.pay(&world.settings())?;
     let mailbox = mailbox.as_deref().ok_or(Refusal::new(
         "ErrorMissingEmailAddress",
         "When making a request as an account that does not have a mailbox, you must specify the mailbox primary SMTP address.",
@@ -127,66 +156,107 @@ fn dispatch(
     open_envelope(world, &mut out);
     (operation.run)(&operation::Call { world, mailbox, name: operation.name }, element, &mut out)?;
     out.push_str("</s:Body></s:Envelope>");
-    let mut response = Response::soap(StatusCode::OK, out);
+    let mut response =
+        Response { delay: held_back, ticket: Some(ticket), ..Response::soap(StatusCode::OK, out) };
     after(world, operation.name, address, &mut response);
     Ok(response)
 }
 
+/// What the server does not know at all breaks its schema; what came after the stated version is no part of it.
+fn check_version(
+    world: &World,
+    stated: Option<&str>,
+    operation: &Element,
+    document: &str,
+) -> Result<(), Refusal> {
+    if let Some(unknown) = schema::newer_than(schema::VERSION_2013, operation).filter(|_| world.is_2013()) {
+        return Err(schema_violation(document, &unknown));
+    }
+    match stated.and_then(|stated| schema::newer_than(stated, operation)) {
+        Some(newer) => Err(Refusal {
+            text: format!("The request is not valid for the version that it states: {}.", newer.what).into(),
+            ..Refusal::new("ErrorIncorrectSchemaVersion", "")
+        }),
+        None => Ok(()),
+    }
+}
+
+/// A request, as rules see it.
+struct Asked<'a> {
+    operation: &'static str,
+    address: &'a str,
+    caller: &'a Caller,
+    /// Requests of this credential, this one among them.
+    under_way: u32,
+}
+
 /// Faults that keep a request from being executed.
-fn before(world: &World, operation: &str, address: &str) -> Result<Option<Response>, Refusal> {
+fn before(world: &World, asked: &Asked<'_>) -> Result<Option<Response>, Refusal> {
     let Some(mut faults) = world.asks_faults() else { return Ok(None) };
-    if faults.strikes(Kind::CutConnection, operation, address).is_some() {
+    let mut strikes = |kind| faults.strikes(kind, asked.operation, asked.address);
+    if strikes(Kind::CutConnection).is_some() {
         return Ok(Some(Response::cut()));
     }
-    if let Some(strike) = faults.strikes(Kind::Http503, operation, address) {
+    if let Some(strike) = strikes(Kind::Http503) {
         let mut response = Response::plain(StatusCode::SERVICE_UNAVAILABLE);
         if let Some(hint) = strike.hint {
             response.headers.push(("retry-after", hint.as_millis().div_ceil(1000).to_string()));
         }
         return Ok(Some(response));
     }
-    if faults.strikes(Kind::Unauthorized, operation, address).is_some() {
-        return Ok(Some(unauthorized()));
+    if strikes(Kind::Html200).is_some() {
+        let headers = vec![("content-type", "text/html; charset=utf-8".to_owned())];
+        return Ok(Some(Response {
+            headers,
+            body: PROXY_PAGE.to_owned(),
+            ..Response::plain(StatusCode::OK)
+        }));
     }
-    if faults.strikes(Kind::ServerBusy, operation, address).is_some() {
-        return Err(Refusal::new("ErrorServerBusy", BUSY));
+    if strikes(Kind::ServerBusy).is_some() {
+        return Err(busy(None));
     }
-    if let Some(strike) = faults.strikes(Kind::ServerBusyHint, operation, address) {
-        let hint = strike.hint.unwrap_or(std::time::Duration::from_secs(5)).as_millis().to_string();
-        return Err(Refusal {
-            values: vec![("BackOffMilliseconds", hint)],
-            ..Refusal::new("ErrorServerBusy", BUSY)
-        });
+    if let Some(strike) = strikes(Kind::ServerBusyHint) {
+        return Err(busy(Some(strike.hint.unwrap_or(std::time::Duration::from_secs(5)))));
     }
-    if faults.strikes(Kind::ImpersonationDenied, operation, address).is_some() {
+    if strikes(Kind::ImpersonationDenied).is_some() {
         return Err(IMPERSONATION_DENIED);
     }
-    if faults.strikes(Kind::NoSuchMailbox, operation, address).is_some() {
+    if strikes(Kind::NoSuchMailbox).is_some() {
         return Err(NO_SUCH_MAILBOX);
     }
-    Ok(None)
+    if strikes(Kind::Unauthorized).is_some() {
+        // The answer looks at the clock, and so at the rules.
+        drop(faults);
+        return Ok(Some(unauthorized(world)));
+    }
+    let over = |rule: &Rule| rule.limit.is_some_and(|limit| asked.under_way > limit);
+    if let Some(strike) = faults.strikes_if(Kind::Concurrency, asked.operation, asked.address, over) {
+        return Err(too_many(&strike));
+    }
+    let Caller::Application(token) = asked.caller else { return Ok(None) };
+    let unmet = |rule: &Rule| !(rule.claims && token.claims_met);
+    let strike = faults.strikes_if(Kind::TokenRefused, asked.operation, asked.address, unmet);
+    drop(faults);
+    Ok(strike.map(|strike| {
+        token_refused(world, if strike.claims { TokenError::Claims } else { TokenError::Token })
+    }))
 }
 
 /// Faults that strike the answer of what was executed.
 fn after(world: &World, operation: &str, address: &str, response: &mut Response) {
     let Some(mut faults) = world.asks_faults() else { return };
     if let Some(strike) = faults.strikes(Kind::SlowBody, operation, address) {
-        response.delay = strike.delay;
+        response.delay += strike.delay;
     }
     if faults.strikes(Kind::LostResponse, operation, address).is_some() {
         response.cut = true;
     }
 }
 
-fn unauthorized() -> Response {
-    let challenge = ("www-authenticate", "Basic realm=\"exchange\"".to_owned());
-    Response { headers: vec![challenge], ..Response::plain(StatusCode::UNAUTHORIZED) }
-}
-
 /// Envelope and header, up to the body's beginning.
 fn open_envelope(world: &World, out: &mut String) {
     let (major, minor, build) = world.options.version;
-    let version = if minor == 0 { "V2_23" } else { "V2017_07_11" };
+    let version = if world.is_2013() { "V2_23" } else { "V2017_07_11" };
     out.push_str(&format!(
         "<?xml version=\"1.0\" encoding=\"utf-8\"?><s:Envelope xmlns:s=\"http://schemas.xmlsoap.org/soap/envelope/\">\
          <s:Header><h:ServerVersionInfo MajorVersion=\"{major}\" MinorVersion=\"{minor}\" MajorBuildNumber=\"{build}\" \

@@ -7,11 +7,14 @@ use rcgen::{
     KeyUsagePurpose, SanType,
 };
 use rustls::ServerConfig;
+use sha2::{Digest as _, Sha256};
 
 /// An authority as PEM, and a server that it vouches for.
 pub(crate) struct Identity {
     pub ca_pem: String,
     pub server: Arc<ServerConfig>,
+    /// The `tls-server-end-point` of RFC 5929: the certificate is signed with SHA-256.
+    pub end_point: [u8; 32],
 }
 
 /// Makes both, for loopback addresses, `localhost` and the address it listens on.
@@ -32,6 +35,7 @@ pub(crate) fn identity(listen: IpAddr) -> Result<Identity, Box<dyn std::error::E
     server.subject_alt_names.extend(addresses.into_iter().map(SanType::IpAddress));
     let key = KeyPair::generate()?;
     let certificate = server.signed_by(&key, &issuer)?;
+    let end_point = Sha256::digest(certificate.der()).into();
     let chain = vec![certificate.der().clone(), issuer.der().clone()];
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ServerConfig::builder_with_provider(provider)
@@ -39,5 +43,5 @@ pub(crate) fn identity(listen: IpAddr) -> Result<Identity, Box<dyn std::error::E
         .with_no_client_auth()
         .with_single_cert(chain, rustls::pki_types::PrivateKeyDer::try_from(key.serialize_der())?)?;
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
-    Ok(Identity { ca_pem: issuer.pem(), server: Arc::new(config) })
+    Ok(Identity { ca_pem: issuer.pem(), server: Arc::new(config), end_point })
 }

@@ -17,6 +17,9 @@ use crate::{
     item::Content,
     made::{Listed, Made},
     mailbox::{Contents, INBOX},
+    oauth::Issuer,
+    settings::Settings,
+    throttle::Load,
 };
 
 /// A mailbox behind the doors.
@@ -57,6 +60,8 @@ pub(crate) struct Counters {
     pub max_in_flight: AtomicI64,
     pub sends: AtomicU64,
     pub wrong_anchor: AtomicU64,
+    pub handshakes: AtomicU64,
+    refused_sign_ins: Mutex<BTreeMap<&'static str, u64>>,
     requests: Mutex<BTreeMap<&'static str, u64>>,
     by_mailbox: Mutex<HashMap<u32, u64>>,
 }
@@ -67,6 +72,14 @@ impl Counters {
         if let Some(mailbox) = mailbox {
             *lock(&self.by_mailbox).entry(mailbox).or_default() += 1;
         }
+    }
+
+    pub fn refused_sign_in(&self, why: &'static str) {
+        *lock(&self.refused_sign_ins).entry(why).or_default() += 1;
+    }
+
+    pub fn refused_sign_ins(&self) -> BTreeMap<&'static str, u64> {
+        lock(&self.refused_sign_ins).clone()
     }
 
     pub fn requests(&self) -> BTreeMap<&'static str, u64> {
@@ -91,13 +104,19 @@ pub(crate) struct World {
     by_address: HashMap<String, u32>,
     faults: Mutex<Faults>,
     any_fault: AtomicU64,
+    settings: Mutex<Settings>,
+    /// What a handshake over this server's TLS is bound to.
+    pub channel_bindings: [u8; 16],
+    /// Who gives out tokens, if they are accepted.
+    pub issuer: Option<Issuer>,
+    pub load: Arc<Load>,
     pub counters: Counters,
     submissions: Mutex<Vec<Submission>>,
     serial: AtomicU64,
 }
 
 impl World {
-    pub fn new(options: Options) -> Self {
+    pub fn new(options: Options, channel_bindings: [u8; 16], issuer: Option<Issuer>) -> Self {
         let mut mailboxes = Vec::with_capacity(options.mailboxes + 1);
         let mut by_address = HashMap::with_capacity(options.mailboxes + 1);
         let service = format!("{}@{}", options.service_user, options.domain);
@@ -117,6 +136,10 @@ impl World {
             by_address,
             faults: Mutex::new(Faults::new(options.seed)),
             any_fault: AtomicU64::new(0),
+            settings: Mutex::new(options.settings),
+            channel_bindings,
+            issuer,
+            load: Arc::default(),
             counters: Counters::default(),
             submissions: Mutex::default(),
             serial: AtomicU64::new(1),
@@ -126,6 +149,11 @@ impl World {
 
     pub fn behaviour(&self) -> Behaviour {
         self.options.behaviour
+    }
+
+    /// True for Exchange 2013, which knows less than those after it.
+    pub fn is_2013(&self) -> bool {
+        self.options.version.1 == 0
     }
 
     /// The mailbox of the service account.
@@ -159,7 +187,8 @@ impl World {
         self.true_now() + skew
     }
 
-    fn true_now(&self) -> i64 {
+    /// The clock of everybody else.
+    pub fn true_now(&self) -> i64 {
         match self.options.fixed_clock {
             Some(start) => start + self.serial.load(Ordering::Relaxed) as i64 * 1000,
             None => jiff::Timestamp::now().as_millisecond(),
@@ -180,6 +209,21 @@ impl World {
         let mut faults = self.faults();
         change(&mut faults);
         self.any_fault.store(u64::from(!faults.is_empty()), Ordering::Release);
+    }
+
+    /// The settings of the moment.
+    pub fn settings(&self) -> Settings {
+        *lock(&self.settings)
+    }
+
+    /// Changes them, if they are good.
+    pub fn change_settings<E>(
+        &self,
+        change: impl FnOnce(Settings) -> Result<Settings, E>,
+    ) -> Result<Settings, E> {
+        let mut settings = lock(&self.settings);
+        *settings = change(*settings)?;
+        Ok(*settings)
     }
 
     /// True while nobody answers.
@@ -275,7 +319,8 @@ impl World {
     }
 }
 
-fn hex(bytes: &[u8]) -> String {
+/// Bytes as hexadecimal digits.
+pub(crate) fn hex(bytes: &[u8]) -> String {
     bytes.iter().fold(String::new(), |text, byte| text + &format!("{byte:02x}"))
 }
 

@@ -2,7 +2,7 @@
 
 use std::{io::Write as _, net::SocketAddr, path::PathBuf};
 
-use mailyard_exchange_sim::{Behaviour, Options, Simulator};
+use mailyard_exchange_sim::{Behaviour, Options, Scheme, Simulator};
 use mailyard_host::shutdown::Shutdown;
 
 use crate::error::Error;
@@ -16,6 +16,12 @@ pub struct Sim {
     /// Where it is controlled: plain HTTP, keep it on the loopback
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     control_listen: SocketAddr,
+    /// How clients may sign in, any of basic, ntlm, negotiate and oauth
+    #[arg(long, value_name = "SCHEMES", value_delimiter = ',', default_value = "basic")]
+    auth: Vec<Scheme>,
+    /// Which Exchange it is: 15.0 is 2013 SP1, 15.1 is 2016, 15.2 is 2019 and SE
+    #[arg(long, value_name = "VERSION", value_enum, default_value_t)]
+    version: Version,
     /// How many mailboxes there are
     #[arg(long, value_name = "N", default_value_t = 10)]
     mailboxes: usize,
@@ -37,9 +43,32 @@ pub struct Sim {
     /// Give sync states at least as large as those of a folder with so many items
     #[arg(long, value_name = "N", default_value_t = 0)]
     state_items: u32,
-    /// Where ca.pem and addresses.txt are written; a temporary folder of its own otherwise
+    /// Where ca.pem, addresses.txt and application.pem are written; a temporary folder of its own otherwise
     #[arg(long, value_name = "DIR")]
     folder: Option<PathBuf>,
+}
+
+/// Versions of Exchange that differ in what they know.
+#[derive(Clone, Copy, Debug, Default, clap::ValueEnum)]
+enum Version {
+    #[value(name = "15.0")]
+    Exchange2013,
+    #[value(name = "15.1")]
+    Exchange2016,
+    #[default]
+    #[value(name = "15.2")]
+    Exchange2019,
+}
+
+impl Version {
+    /// Major, minor and build of an update that is widely in use.
+    fn build(self) -> (u16, u16, u16) {
+        match self {
+            Self::Exchange2013 => (15, 0, 847),
+            Self::Exchange2016 => (15, 1, 2507),
+            Self::Exchange2019 => (15, 2, 1748),
+        }
+    }
 }
 
 /// Runs it until it is asked to stop.
@@ -53,6 +82,8 @@ pub async fn run(sim: Sim) -> Result<(), Error> {
         None => (std::env::temp_dir().join(format!("mailyard-sim-{}", std::process::id())), true),
     };
     let mut options = Options::new(sim.mailboxes, sim.seed, &folder);
+    options.auth = sim.auth;
+    options.version = sim.version.build();
     options.listen = sim.listen;
     options.control_listen = sim.control_listen;
     options.initial_messages = sim.initial_messages;

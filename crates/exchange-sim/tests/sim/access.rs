@@ -46,6 +46,8 @@ async fn who_may_act_as_whom() {
         (ONE, as_whom("PrimarySmtpAddress", ONE), 200, "NoError"),
         (ONE, as_whom("PrimarySmtpAddress", TWO), 500, "ErrorImpersonateUserDenied"),
         (ONE, as_whom("PrimarySmtpAddress", SERVICE), 500, "ErrorImpersonateUserDenied"),
+        ("EXCHANGE\\mailbox00001", String::new(), 200, "NoError"),
+        ("EXCHANGE\\mailbox00001", as_whom("PrimarySmtpAddress", TWO), 500, "ErrorImpersonateUserDenied"),
         ("alias00001@exchange.test", String::new(), 401, ""),
         ("OTHER\\svc-mailyard", String::new(), 401, ""),
         ("nobody", String::new(), 401, ""),
@@ -94,6 +96,7 @@ async fn headers_are_checked_before_anything_else() {
         assert_eq!((status, told.as_str()), (if code == "NoError" { 200 } else { 500 }, code), "{header}");
     }
     let answer = old.answer(ONE, GET).await;
+    assert_eq!(codes(&answer), ["ErrorInvalidServerVersion"], "Exchange2016 is asked for");
     let version = first(&answer, "ServerVersionInfo").expect("a version");
     assert_eq!(attribute(version, "Version"), Some("V2_23"), "faults tell the version too");
 }
@@ -130,4 +133,38 @@ async fn a_wrong_anchor_is_counted_and_answers_are_correlated() {
     assert!(answer.headers.contains_key("date") && answer.headers.contains_key("request-id"));
     let refused = stage.post("nobody", TWO, "").await.expect("an answer");
     assert_eq!(refused.headers["www-authenticate"], "Basic realm=\"exchange\"");
+}
+
+#[tokio::test]
+async fn a_request_may_use_what_its_version_and_the_server_know() {
+    let field = |field: &str| {
+        format!(
+            "<m:FindItem Traversal=\"Shallow\"><m:ItemShape><t:BaseShape>IdOnly</t:BaseShape><t:AdditionalProperties>\
+             <t:FieldURI FieldURI=\"item:{field}\"/></t:AdditionalProperties></m:ItemShape><m:ParentFolderIds>\
+             <t:DistinguishedFolderId Id=\"inbox\"/></m:ParentFolderIds></m:FindItem>"
+        )
+    };
+    let receipts = "<m:DeleteItem DeleteType=\"HardDelete\" SuppressReadReceipts=\"true\"><m:ItemIds><t:ItemId Id=\"x\"/></m:ItemIds></m:DeleteItem>";
+    let (well, older) = ("NoError", "ErrorIncorrectSchemaVersion");
+    let cases = [
+        (15, "Exchange2013_SP1", field("Preview"), well),
+        (15, "Exchange2010_SP2", field("Preview"), older),
+        (15, "Exchange2010_SP2", field("Subject"), well),
+        (15, "Exchange2013", receipts.to_owned(), older),
+        (15, "Exchange2013_SP1", receipts.to_owned(), "ErrorInvalidIdMalformed"),
+        (15, "Exchange2013_SP1", field("MentionedMe"), "ErrorSchemaValidation"),
+        (16, "Exchange2013_SP1", field("MentionedMe"), older),
+        (16, "Exchange2016", field("MentionedMe"), well),
+        (16, "V2017_07_11", field("MentionedMe"), well),
+    ];
+    let old = Stage::new(1, |options| options.version = (15, 0, 847)).await;
+    let new = Stage::new(1, |options| options.version = (15, 1, 2507)).await;
+    for (server, version, operation, code) in cases {
+        let stage = if server == 15 { &old } else { &new };
+        let header = format!("<t:RequestServerVersion Version=\"{version}\"/>");
+        let answer = stage.post(SERVICE, SERVICE, &envelope(&header, &operation)).await.expect("an answer");
+        assert_eq!(codes(&answer.body), [code], "{server} {version} {operation}");
+        let told = first(&answer.body, "ServerVersionInfo").and_then(|told| attribute(told, "MinorVersion"));
+        assert_eq!(told, Some(if server == 15 { "0" } else { "1" }));
+    }
 }

@@ -154,6 +154,7 @@ async fn bad_input_is_told_what_is_wrong_with_it() {
         (Method::GET, "/mailbox/nobody/inbox", "", 404, "there is no mailbox nobody"),
         (Method::GET, "/mailbox/mailbox00001@exchange.test/attic", "", 404, "there is no folder attic"),
         (Method::GET, "/stats?mailbox=nobody", "", 404, "there is no mailbox nobody"),
+        (Method::POST, "/settings", r#"{"colour":1}"#, 400, "unknown field `colour`"),
         (Method::GET, "/nothing", "", 404, "there is no GET /nothing"),
         (Method::PUT, "/fault", "{}", 404, "there is no PUT /fault"),
     ];
@@ -163,4 +164,20 @@ async fn bad_input_is_told_what_is_wrong_with_it() {
         assert!(answered == status && text.contains(error), "{method} {path} {body}: {answered} {text}");
     }
     assert_eq!(stage.simulator.stats()["faults"], json!({}));
+}
+
+#[tokio::test]
+async fn settings_are_told_and_changed() {
+    let stage = Stage::new(1, |_| {}).await;
+    let mut wanted = json!({
+        "extended_protection": "allow", "auth_persist_single_request": false, "token_seconds": 3599,
+        "max_concurrency": null, "max_budget_concurrency": null, "budget": null,
+    });
+    assert_eq!(stage.control(Method::GET, "/settings", "").await, (200, wanted.clone()));
+    wanted["max_concurrency"] = json!(3);
+    assert_eq!(
+        stage.control(Method::POST, "/settings", r#"{"max_concurrency":3}"#).await,
+        (200, wanted.clone())
+    );
+    assert_eq!(stage.control(Method::GET, "/settings", "").await, (200, wanted));
 }

@@ -38,6 +38,9 @@ async fn each_kind_shows_as_it_should() {
         (r#"{"kind":"http_503"}"#, "503"),
         (r#"{"kind":"http_503","hint_ms":1500}"#, "503"),
         (r#"{"kind":"unauthorized"}"#, "401"),
+        (r#"{"kind":"html_200"}"#, "200"),
+        (r#"{"kind":"concurrency","limit":0}"#, "500 ErrorExceededConnectionCount"),
+        (r#"{"kind":"concurrency","limit":0,"hint_ms":1500}"#, "500 ErrorServerBusy"),
         (r#"{"kind":"impersonation_denied"}"#, "500 ErrorImpersonateUserDenied"),
         (r#"{"kind":"no_such_mailbox"}"#, "500 ErrorNonExistentMailbox"),
         (r#"{"kind":"lost_response"}"#, "nothing"),
@@ -54,10 +57,18 @@ async fn each_kind_shows_as_it_should() {
         let retry = answer.as_ref().and_then(|answer| answer.headers.get("retry-after"));
         assert_eq!(retry.is_some(), rule.contains("503") && rule.contains("hint"), "{rule}");
         assert!(retry.is_none_or(|retry| retry == "2"), "{rule}");
+        let html = answer.as_ref().is_some_and(|answer| {
+            answer.body.contains("<html>") && answer.headers["content-type"] == "text/html; charset=utf-8"
+        });
+        assert_eq!(html, rule.contains("html"), "{rule}");
         let hint = answer.is_some_and(|answer| {
             answer.body.contains("<t:Value Name=\"BackOffMilliseconds\">1500</t:Value>")
         });
-        assert_eq!(hint, rule.contains("busy_hint"), "{rule}");
+        assert_eq!(
+            hint,
+            rule.contains("busy_hint") || rule.contains("limit") && rule.contains("hint"),
+            "{rule}"
+        );
         stage.simulator.clear_faults();
         assert_eq!(seen(stage.ask(ME, GET).await.as_ref()), "200 NoError NoError", "{rule} is over");
     }

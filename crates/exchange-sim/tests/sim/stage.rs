@@ -68,26 +68,41 @@ impl Stage {
         self.simulator.fault(rule).expect("a good rule");
     }
 
+    /// A connection to the EWS endpoint that stays open.
+    pub async fn line(&self) -> Line {
+        let url: http::Uri = self.simulator.ready().ews_url.parse().expect("a URL");
+        self.connect(&url).await.expect("a connection")
+    }
+
+    async fn connect(&self, url: &http::Uri) -> Option<Line> {
+        let place = url.authority().expect("a place").to_string();
+        let tcp = TcpStream::connect(&place).await.ok()?;
+        let name = ServerName::try_from("127.0.0.1").expect("a name");
+        let tls = tokio_rustls::TlsConnector::from(self.trust.clone()).connect(name, tcp).await.ok()?;
+        let certificate = tls.get_ref().1.peer_certificates().map(|chain| chain[0].to_vec());
+        let (sender, connection) = hyper::client::conn::http1::handshake(TokioIo::new(tls)).await.ok()?;
+        let running = tokio::spawn(connection);
+        Some(Line { sender, running, place, certificate: certificate.unwrap_or_default() })
+    }
+
+    /// Asks any server that the simulator's authority vouches for.
+    pub async fn https(&self, method: Method, url: &str, body: &str) -> Answer {
+        let url: http::Uri = url.parse().expect("a URL");
+        let request = Request::builder().method(method).uri(url.path());
+        let mut line = self.connect(&url).await.expect("a connection");
+        line.send(request, body).await.expect("an answer")
+    }
+
     /// Sends a document as a user; `None`: the connection ended without an answer.
     pub async fn post(&self, user: &str, anchor: &str, document: &str) -> Option<Answer> {
         let ready = self.simulator.ready();
         let url: http::Uri = ready.ews_url.parse().expect("a URL");
-        let place = url.authority().expect("a place").as_str();
-        let tcp = TcpStream::connect(place).await.ok()?;
-        let name = ServerName::try_from("127.0.0.1").expect("a name");
-        let tls = tokio_rustls::TlsConnector::from(self.trust.clone()).connect(name, tcp).await.ok()?;
         let credential = {
             use base64::Engine as _;
             base64::engine::general_purpose::STANDARD.encode(format!("{user}:{}", ready.password))
         };
-        let request = Request::post(url.path())
-            .header(header::HOST, place)
-            .header(header::AUTHORIZATION, format!("Basic {credential}"))
-            .header(header::CONTENT_TYPE, "text/xml; charset=utf-8")
-            .header("x-anchormailbox", anchor)
-            .body(Full::new(Bytes::from(document.to_owned())))
-            .expect("a request");
-        exchange(TokioIo::new(tls), request).await
+        let authorization = format!("Basic {credential}");
+        self.connect(&url).await?.post(Some(&authorization), anchor, document).await
     }
 
     /// Sends an operation of the service account as another mailbox.
@@ -111,29 +126,77 @@ impl Stage {
             .header(header::HOST, place)
             .body(Full::new(Bytes::from(body.to_owned())))
             .expect("a request");
-        let answer = exchange(TokioIo::new(tcp), request).await.expect("an answer");
+        let (mut sender, connection) =
+            hyper::client::conn::http1::handshake(TokioIo::new(tcp)).await.expect("a connection");
+        let running = tokio::spawn(connection);
+        let answer = exchange(&mut sender, request).await.expect("an answer");
+        running.abort();
         (answer.status, serde_json::from_str(&answer.body).expect("JSON"))
     }
 }
 
-async fn exchange<S>(io: TokioIo<S>, request: Request<Full<Bytes>>) -> Option<Answer>
-where
-    S: tokio::io::AsyncRead + tokio::io::AsyncWrite + Send + Unpin + 'static,
-{
-    let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.ok()?;
-    let running = tokio::spawn(connection);
-    let response = sender.send_request(request).await;
-    let answer = match response {
-        Ok(response) => {
-            let (parts, body) = response.into_parts();
-            let body = body.collect().await.ok()?.to_bytes();
-            let body = String::from_utf8(body.to_vec()).expect("UTF-8");
-            Some(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
+/// A connection, on which requests follow each other.
+pub struct Line {
+    sender: hyper::client::conn::http1::SendRequest<Full<Bytes>>,
+    running: tokio::task::JoinHandle<hyper::Result<()>>,
+    place: String,
+    /// The server's certificate.
+    pub certificate: Vec<u8>,
+}
+
+impl Line {
+    /// Sends a document to the EWS endpoint.
+    pub async fn post(
+        &mut self,
+        authorization: Option<&str>,
+        anchor: &str,
+        document: &str,
+    ) -> Option<Answer> {
+        let mut request = Request::post("/EWS/Exchange.asmx")
+            .header(header::CONTENT_TYPE, "text/xml; charset=utf-8")
+            .header("x-anchormailbox", anchor);
+        if let Some(authorization) = authorization {
+            request = request.header(header::AUTHORIZATION, authorization);
         }
-        Err(_) => None,
-    };
-    running.abort();
-    answer
+        self.send(request, document).await
+    }
+
+    /// Sends any request; `None`: the connection ended without an answer.
+    pub async fn send(&mut self, request: http::request::Builder, body: &str) -> Option<Answer> {
+        let body = Full::new(Bytes::from(body.to_owned()));
+        let request = request.header(header::HOST, &self.place).body(body).expect("a request");
+        exchange(&mut self.sender, request).await
+    }
+
+    /// True once the server has ended it.
+    pub async fn is_over(&mut self) -> bool {
+        self.sender.ready().await.is_err()
+    }
+}
+
+impl Drop for Line {
+    fn drop(&mut self) {
+        self.running.abort();
+    }
+}
+
+async fn exchange(
+    sender: &mut hyper::client::conn::http1::SendRequest<Full<Bytes>>,
+    request: Request<Full<Bytes>>,
+) -> Option<Answer> {
+    sender.ready().await.ok()?;
+    let (parts, body) = sender.send_request(request).await.ok()?.into_parts();
+    let body = body.collect().await.ok()?.to_bytes();
+    let body = String::from_utf8(body.to_vec()).expect("UTF-8");
+    Some(Answer { status: parts.status.as_u16(), headers: parts.headers, body })
+}
+
+impl Answer {
+    /// The challenges, in order.
+    pub fn challenges(&self) -> Vec<&str> {
+        let all = self.headers.get_all(header::WWW_AUTHENTICATE).iter();
+        all.map(|challenge| challenge.to_str().expect("text")).collect()
+    }
 }
 
 /// An envelope around an operation, impersonating a mailbox by its primary address.

@@ -1,0 +1,180 @@
+//! Connections: HTTPS for clients and for the token issuer, plain HTTP on the loopback for whoever controls.
+
+use std::{
+    convert::Infallible,
+    io::Write as _,
+    sync::{Arc, Mutex, PoisonError, atomic::Ordering},
+};
+
+use bytes::Bytes;
+use flate2::{Compression, write::GzEncoder};
+use http::{HeaderMap, Method, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::{body::Incoming, service::service_fn};
+use hyper_util::rt::TokioIo;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::JoinSet,
+};
+use tokio_rustls::TlsAcceptor;
+
+use crate::{
+    auth::Connection,
+    control, oauth,
+    service::{self, Request, Response},
+    world::World,
+};
+
+/// No request is larger.
+const LARGEST: usize = 64 << 20;
+
+/// Takes connections until it is stopped, and ends those that are open.
+pub(crate) async fn open<F, C>(listener: TcpListener, mut stopped: watch::Receiver<bool>, serve: F)
+where
+    F: Fn(TcpStream) -> C,
+    C: Future<Output = ()> + Send + 'static,
+{
+    let mut connections = JoinSet::new();
+    loop {
+        tokio::select! {
+            _ = stopped.changed() => break,
+            accepted = listener.accept() => {
+                let Ok((tcp, _)) = accepted else { continue };
+                connections.spawn(serve(tcp));
+            }
+            Some(_) = connections.join_next(), if !connections.is_empty() => {}
+        }
+    }
+}
+
+/// A connection of a client.
+pub(crate) async fn client(tcp: TcpStream, acceptor: TlsAcceptor, world: Arc<World>) {
+    world.counters.connections.fetch_add(1, Ordering::Relaxed);
+    if world.is_down() {
+        return;
+    }
+    let _unsupported = tcp.set_nodelay(true);
+    let Ok(tls) = acceptor.accept(tcp).await else { return };
+    let known = Arc::new(Mutex::new(Connection::default()));
+    let service = service_fn(move |request| client_request(world.clone(), known.clone(), request));
+    let served = hyper::server::conn::http1::Builder::new()
+        .max_buf_size(64 << 10)
+        .serve_connection(TokioIo::new(tls), service)
+        .await;
+    // A connection that was cut on purpose ends with an error, as it should.
+    drop(served);
+}
+
+/// A connection of whoever controls.
+pub(crate) async fn controller(tcp: TcpStream, world: Arc<World>) {
+    let service = service_fn(move |request| {
+        let world = world.clone();
+        async move { Ok::<_, Infallible>(control::answer(&world, request).await) }
+    });
+    let served =
+        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(tcp), service).await;
+    drop(served);
+}
+
+/// A connection of somebody who wants a token.
+pub(crate) async fn issuer(tcp: TcpStream, acceptor: TlsAcceptor, world: Arc<World>) {
+    let Ok(tls) = acceptor.accept(tcp).await else { return };
+    let service = service_fn(move |request| {
+        let world = world.clone();
+        async move { Ok::<_, Infallible>(oauth::answer(world, request).await) }
+    });
+    let served =
+        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(tls), service).await;
+    drop(served);
+}
+
+/// Cuts the connection instead of an answer.
+#[derive(Debug, thiserror::Error)]
+#[error("cut")]
+struct Cut;
+
+/// A request that is under way until this is dropped, also when its client is gone.
+struct InFlight(Arc<World>);
+
+impl InFlight {
+    fn begin(world: &Arc<World>) -> Self {
+        let in_flight = world.counters.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
+        world.counters.max_in_flight.fetch_max(in_flight, Ordering::Relaxed);
+        Self(world.clone())
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.counters.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+}
+
+async fn client_request(
+    world: Arc<World>,
+    known: Arc<Mutex<Connection>>,
+    request: http::Request<Incoming>,
+) -> Result<http::Response<Full<Bytes>>, Cut> {
+    if world.is_down() {
+        return Err(Cut);
+    }
+    let (parts, body) = request.into_parts();
+    let status = |status| Ok(finish(&world, &parts.headers, Response::plain(status)));
+    if !parts.uri.path().eq_ignore_ascii_case("/EWS/Exchange.asmx") {
+        return status(StatusCode::NOT_FOUND);
+    }
+    let Ok(body) = Limited::new(body, LARGEST).collect().await else {
+        return status(StatusCode::PAYLOAD_TOO_LARGE);
+    };
+    let body = body.to_bytes();
+    let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
+    let _in_flight = InFlight::begin(&world);
+    let request = Request {
+        is_post: parts.method == Method::POST,
+        authorization: text("authorization"),
+        anchor: text("x-anchormailbox"),
+        body: &body,
+    };
+    let mut response = {
+        let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
+        service::answer(&world, &mut known, &request)
+    };
+    // It counts until the answer is given.
+    let _under_way = response.ticket.take();
+    if !response.delay.is_zero() {
+        tokio::time::sleep(response.delay).await;
+    }
+    if response.cut {
+        return Err(Cut);
+    }
+    Ok(finish(&world, &parts.headers, response))
+}
+
+fn finish(world: &World, asked: &HeaderMap, response: Response) -> http::Response<Full<Bytes>> {
+    let mut builder = http::Response::builder().status(response.status);
+    for (name, value) in &response.headers {
+        builder = builder.header(*name, value);
+    }
+    let moment = std::time::UNIX_EPOCH + std::time::Duration::from_millis(world.now().max(0) as u64);
+    builder = builder
+        .header(header::DATE, httpdate::fmt_http_date(moment))
+        .header("x-feserver", "SIM")
+        .header("request-id", format!("{:032x}", world.next()));
+    if let Some(id) = asked.get("client-request-id") {
+        builder = builder.header("client-request-id", id);
+    }
+    let asks = asked
+        .get(header::ACCEPT_ENCODING)
+        .and_then(|value| value.to_str().ok())
+        .is_some_and(|value| value.split(',').any(|coding| coding.trim().starts_with("gzip")));
+    let mut body = response.body.into_bytes();
+    if asks && world.options.gzip && body.len() > 1024 {
+        let mut packer = GzEncoder::new(Vec::with_capacity(body.len() / 2), Compression::fast());
+        if let Ok(packed) = packer.write_all(&body).and_then(|()| packer.finish()) {
+            body = packed;
+            builder = builder.header(header::CONTENT_ENCODING, "gzip");
+        }
+    }
+    builder.body(Full::new(Bytes::from(body))).unwrap_or_default()
+}
