@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mailyard_exchange::{
-    Client, Config, Gate,
+    Authentication, Client, Config, Gate,
     codec::{Folder, Shape, WellKnown},
 };
 use mailyard_host::clock;
@@ -22,6 +22,7 @@ const PAGE: u16 = 512;
 pub fn client(sim_url: &str, ready: &crate::stand::Ready) -> Outcome<Client> {
     let config = Config {
         url: sim_url.to_owned(),
+        authentication: Authentication::Basic,
         user: ready.user.clone(),
         password: ready.password.clone().into(),
         ca_pem: Some(std::fs::read_to_string(&ready.ca_file)?),

@@ -3,7 +3,7 @@
 use std::{error::Error, time::Duration};
 
 use mailyard_exchange::{
-    Client, Config, Gate,
+    Authentication, Client, Config, Gate,
     codec::{
         Address, Body, Change, Content, CreateFolder, CreateItem, Criterion, DeleteItem, Deletion, Draft,
         FindFolder, FindItem, Folder, GetFolder, GetItem, Importance, MoveItem, Properties, Property,
@@ -37,6 +37,7 @@ async fn stage(mailboxes: usize) -> Result<Stage, Box<dyn Error>> {
     let ready = simulator.ready();
     let config = Config {
         url: ready.ews_url.clone(),
+        authentication: Authentication::Basic,
         user: ready.user.clone(),
         password: ready.password.clone().into(),
         ca_pem: Some(std::fs::read_to_string(&ready.ca_file)?),

@@ -9,16 +9,17 @@ use std::{
     time::Duration,
 };
 
-use base64::{Engine as _, engine::general_purpose::STANDARD};
 use mailyard_policy::{Reason, Timestamp, outbox::Execution};
 use rustls::ClientConfig;
-use secrecy::{ExposeSecret as _, SecretString};
+use secrecy::SecretString;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use crate::{
-    Clock, Endpoint, Failure, Gate,
-    codec::{self, Limits, Operation, ServerVersion, Sieve},
+    Authentication, Clock, ContentSink, Endpoint, Failure, Gate, Reply,
+    answer::{Gathered, Passed, Taken, throttled_part},
+    auth::{self, Authenticator, Authorization, Ended, Scheme, Step},
+    codec::{self, Operation},
     connection::{Connection, Deadlines, Opened, Taker},
     endpoint,
     http1::Head,
@@ -26,19 +27,14 @@ use crate::{
 
 /// A kept connection is not used again after so long: servers close theirs after two minutes.
 const LONGEST_IDLE: Duration = Duration::from_secs(90);
-/// No answer's document, without its contents, is larger.
-const LARGEST_DOCUMENT: usize = 16 << 20;
-/// A body that is not SOAP is read so far and no further.
-const LARGEST_REFUSAL: usize = 64 << 10;
-/// A content is handed on in pieces of this size.
-pub(crate) const CHUNK: usize = 256 << 10;
-
 /// How a server is reached, and as whom.
 #[derive(Clone, Debug)]
 pub struct Config {
     /// The EWS URL.
     pub url: String,
-    /// The service account's user name: `DOMAIN\user` or UPN.
+    /// How the service account proves itself.
+    pub authentication: Authentication,
+    /// Its user name: `DOMAIN\user` or UPN.
     pub user: String,
     /// Its password.
     pub password: SecretString,
@@ -80,6 +76,7 @@ struct Inner {
     config: Config,
     endpoint: Endpoint,
     trust: Arc<ClientConfig>,
+    authenticator: Authenticator,
     gate: Gate,
     /// What stands in front of every request up to the mailbox's own headers.
     head: String,
@@ -90,82 +87,26 @@ struct Inner {
     requests: AtomicU64,
 }
 
-/// A call that the server answered.
-#[derive(Debug)]
-pub struct Reply<P> {
-    /// One result per part of the request, in its order.
-    pub parts: Vec<Result<P, Failure>>,
-    /// The server's clock.
-    pub date: Option<Timestamp>,
-    /// The server's build.
-    pub version: Option<ServerVersion>,
-}
-
-impl<P> Reply<P> {
-    /// The only part.
-    ///
-    /// # Errors
-    /// The failure of that part; `EWS_PROTOCOL_ERROR` if the server sent none.
-    pub fn one(self) -> Result<P, Failure> {
-        self.parts.into_iter().next().unwrap_or_else(|| {
-            let detail = "the answer holds no response message";
-            Err(Failure::new(Reason::EwsProtocolError, Execution::Maybe, detail))
-        })
-    }
-}
-
-/// Takes a large content while it arrives.
-pub trait ContentSink: Send {
-    /// The next piece, of at most 256 KiB.
-    ///
-    /// # Errors
-    /// Whatever keeps it from being taken: the call ends with it.
-    fn take(&mut self, piece: Vec<u8>) -> impl Future<Output = Result<(), Failure>> + Send;
-
-    /// False: contents stay in the answer.
-    fn wants(&self) -> bool {
-        true
-    }
-}
-
-/// Contents stay in the answer.
-struct Gathered;
-
-impl ContentSink for Gathered {
-    async fn take(&mut self, _piece: Vec<u8>) -> Result<(), Failure> {
-        Ok(())
-    }
-
-    fn wants(&self) -> bool {
-        false
-    }
-}
-
 impl Client {
     /// A client of a server. Connects when it is first used.
     ///
     /// # Errors
-    /// `PROFILE_URL_WRONG` or `PROFILE_TLS_UNTRUSTED` if the configuration cannot be used.
+    /// `PROFILE_URL_WRONG`, `PROFILE_TLS_UNTRUSTED` or `PROFILE_AUTH_REJECTED` if the configuration cannot be used.
     pub fn new(config: Config, gate: Gate) -> Result<Self, Failure> {
         let endpoint = Endpoint::parse(&config.url, config.allow_plain_http)?;
         let trust = endpoint::trust(config.ca_pem.as_deref())?;
-        if config.user.contains(['\r', '\n', ':']) {
-            let detail =
-                "the user name holds a colon or a line break, which Basic authentication cannot carry";
-            return Err(Failure::new(Reason::ProfileAuthRejected, Execution::Not, detail));
-        }
-        let credential = STANDARD.encode(format!("{}:{}", config.user, config.password.expose_secret()));
+        let Config { authentication, user, password, .. } = &config;
+        let authenticator = Authenticator::new(*authentication, user, password, &endpoint)?;
         let head = format!(
-            "POST {} HTTP/1.1\r\nHost: {}\r\nAuthorization: Basic {credential}\r\n\
-             Content-Type: text/xml; charset=utf-8\r\nAccept: text/xml\r\nAccept-Encoding: gzip\r\n\
-             User-Agent: Mailyard/{}\r\nreturn-client-request-id: true\r\n",
+            "POST {} HTTP/1.1\r\nHost: {}\r\nContent-Type: text/xml; charset=utf-8\r\nAccept: text/xml\r\n\
+             Accept-Encoding: gzip\r\nUser-Agent: Mailyard/{}\r\nreturn-client-request-id: true\r\n",
             endpoint.path,
             endpoint.authority(),
             env!("CARGO_PKG_VERSION"),
         );
         let mark = getrandom::u64().unwrap_or_default();
         let (idle, requests) = (Mutex::default(), AtomicU64::default());
-        let inner = Inner { config, endpoint, trust, gate, head, idle, mark, requests };
+        let inner = Inner { config, endpoint, trust, authenticator, gate, head, idle, mark, requests };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -242,37 +183,26 @@ impl Client {
         .await
     }
 
-    async fn once<O: Operation>(
+    async fn once<O: Operation + Sync>(
         &self,
         mailbox: Option<&str>,
         operation: &O,
         sink: &mut impl ContentSink,
     ) -> Result<Reply<O::Part>, Failure> {
-        let id = self.inner.request_id();
-        let request = self.inner.request(mailbox, operation, &id);
+        let inner = &*self.inner;
+        let id = inner.request_id();
+        let request = |authorization: Option<&str>| inner.request(mailbox, operation, &id, authorization);
         let span = tracing::Span::current();
-        span.record("request", id);
-        let now = Instant::now();
-        let deadline = self.inner.config.request_deadline;
-        let body = if O::EFFECT { deadline } else { deadline * 3 };
-        let deadlines = Deadlines { head: now + deadline, body: now + body };
+        span.record("request", &id);
+        let deadlines = inner.deadlines(O::EFFECT);
         let mut fresh = false;
         loop {
             span.record("attempt", if fresh { 2 } else { 1 });
-            let mut connection = self.inner.connection(fresh, deadlines).await?;
-            let mut taken = Taken::new(&self.inner.config, O::CONTENT, sink);
-            let clock = (self.inner.config.clock)();
-            match connection.exchange(&request, deadlines, clock, &mut taken).await {
-                Ok((head, keep)) => {
-                    let reply = taken.read::<O>(&head);
-                    if keep && head.status != 401 {
-                        self.inner.put_back(connection);
-                    }
-                    return reply;
-                }
-                // The server closed the connection while it was kept. What changes nothing is asked again, once.
-                Err(broken) if broken.stale && !O::EFFECT && !fresh => fresh = true,
-                Err(broken) => return Err(broken.failure),
+            let mut taken = Taken::new(inner.config.largest_content, O::CONTENT, sink);
+            match inner.attempt(fresh, O::EFFECT, deadlines, &request, &mut taken).await {
+                Ok(head) => return taken.read::<O>(&head),
+                Err(ended) if ended.again && !fresh => fresh = true,
+                Err(ended) => return Err(ended.failure),
             }
         }
     }
@@ -293,21 +223,36 @@ impl Client {
         Ok(())
     }
 
+    /// What the server offers to somebody who does not say who asks.
+    pub(crate) async fn offers(&self) -> Result<Vec<String>, Failure> {
+        let _permit = self.inner.gate.enter().await?;
+        let deadlines = self.inner.deadlines(false);
+        let mut connection = self.inner.connection(false, deadlines).await?;
+        let asked = self.inner.leg(&mut connection, None, deadlines).await;
+        let (head, keep) = asked.map_err(|ended| ended.failure)?;
+        if keep {
+            self.inner.put_back(connection);
+        }
+        Ok(head.challenges.into_iter().map(|challenge| challenge.scheme).collect())
+    }
+
+    /// The scheme that is in use; `None`: it is not chosen yet.
+    pub(crate) fn scheme(&self) -> Option<Scheme> {
+        self.inner.authenticator.scheme()
+    }
+
     /// The clock of the process.
     pub(crate) fn now(&self) -> Timestamp {
         (self.inner.config.clock)()
     }
 }
 
-/// True if an answer that cannot be read was meant as one: a page for people has no envelope.
-fn is_soap(document: &[u8]) -> bool {
-    let beginning = document.get(..1024).unwrap_or(document);
-    memchr::memmem::find(beginning, b"Envelope").is_some()
-}
-
-fn throttled_part<P>(reply: &Reply<P>) -> Option<&Failure> {
-    let throttled = |failure: &&Failure| failure.reason.nature() == mailyard_policy::Nature::Throttled;
-    reply.parts.iter().filter_map(|part| part.as_ref().err()).find(throttled)
+fn push_header(request: &mut Vec<u8>, name: &str, value: Option<&str>) {
+    if let Some(value) = value {
+        for part in [name, ": ", value, "\r\n"] {
+            request.extend_from_slice(part.as_bytes());
+        }
+    }
 }
 
 impl Inner {
@@ -319,17 +264,102 @@ impl Inner {
         format!("{high:08x}-{middle:04x}-4{low:03x}-8{top:03x}-{rest:012x}")
     }
 
-    fn request<O: Operation>(&self, mailbox: Option<&str>, operation: &O, id: &str) -> Vec<u8> {
+    fn deadlines(&self, effect: bool) -> Deadlines {
+        let (now, deadline) = (Instant::now(), self.config.request_deadline);
+        Deadlines { head: now + deadline, body: now + if effect { deadline } else { deadline * 3 } }
+    }
+
+    /// Makes a connection ready, sends a request on it, and has its answer taken.
+    async fn attempt(
+        &self,
+        fresh: bool,
+        effect: bool,
+        deadlines: Deadlines,
+        request: &(impl Fn(Option<&str>) -> Vec<u8> + Sync),
+        taker: &mut impl Taker,
+    ) -> Result<Head, Ended> {
+        let mut connection = self.connection(fresh, deadlines).await?;
+        let authorization = self.sign_in(&mut connection, deadlines).await?;
+        let request = request(authorization.value());
+        let (head, keep) = connection
+            .exchange(&request, deadlines, (self.config.clock)(), taker)
+            .await
+            .map_err(|broken| authorization.broken(broken.failure, broken.stale, effect))?;
+        tracing::Span::current().record("status", head.status);
+        let judged = authorization.judge(&head);
+        judged.map_err(|ended| self.authenticator.doubt(authorization.scheme(), ended))?;
+        connection.known = authorization.of_connection();
+        if keep {
+            self.put_back(connection);
+        }
+        Ok(head)
+    }
+
+    /// What a request on this connection carries so that the server knows who asks; the legs of a handshake before it
+    /// are gone through here.
+    async fn sign_in(
+        &self,
+        connection: &mut Connection,
+        deadlines: Deadlines,
+    ) -> Result<Authorization, Ended> {
+        if let Some(scheme) = connection.known {
+            return Ok(Authorization::Connection(scheme));
+        }
+        let scheme = match self.authenticator.scheme() {
+            Some(scheme) => scheme,
+            None => {
+                let (head, keep) = self.leg(connection, None, deadlines).await?;
+                let scheme = self.authenticator.choose(&head)?;
+                if !keep {
+                    return Err(Ended { failure: auth::not_kept(Execution::Not), again: true });
+                }
+                scheme
+            }
+        };
+        match self.authenticator.begin(scheme) {
+            Step::Ready(authorization) => Ok(authorization),
+            Step::Handshake(handshake) => {
+                let (head, keep) = self.leg(connection, Some(handshake.value()), deadlines).await?;
+                let now = (self.config.clock)();
+                let answered = handshake.answer(&head, keep, connection.binding(), now);
+                answered.map_err(|failure| self.authenticator.doubt(scheme, failure.into()))
+            }
+        }
+    }
+
+    /// Sends a request without a body, which nothing is executed for.
+    async fn leg(
+        &self,
+        connection: &mut Connection,
+        authorization: Option<&str>,
+        deadlines: Deadlines,
+    ) -> Result<(Head, bool), Ended> {
+        let mut request = Vec::from(self.head.as_bytes());
+        push_header(&mut request, "Authorization", authorization);
+        request.extend_from_slice(b"Content-Length: 0\r\n\r\n");
+        let deadlines = Deadlines { body: deadlines.head, ..deadlines };
+        let now = (self.config.clock)();
+        connection.exchange(&request, deadlines, now, &mut Passed::default()).await.map_err(|broken| {
+            let failure = if broken.stale { auth::not_kept(Execution::Not) } else { broken.failure };
+            Ended { failure: Failure { execution: Execution::Not, ..failure }, again: broken.stale }
+        })
+    }
+
+    fn request<O: Operation>(
+        &self,
+        mailbox: Option<&str>,
+        operation: &O,
+        id: &str,
+        authorization: Option<&str>,
+    ) -> Vec<u8> {
         let mut envelope = Vec::with_capacity(2048);
         codec::write(&mut envelope, mailbox.filter(|_| self.config.impersonate), operation);
-        let anchor = mailbox.filter(|address| !address.contains(['\r', '\n'])).unwrap_or_default();
-        let mut request = Vec::with_capacity(self.head.len() + anchor.len() + 128 + envelope.len());
+        let anchor = mailbox.filter(|address| !address.is_empty() && !address.contains(['\r', '\n']));
+        let headers = self.head.len() + authorization.map_or(0, str::len) + anchor.map_or(0, str::len);
+        let mut request = Vec::with_capacity(headers + 192 + envelope.len());
         request.extend_from_slice(self.head.as_bytes());
-        if !anchor.is_empty() {
-            request.extend_from_slice(b"X-AnchorMailbox: ");
-            request.extend_from_slice(anchor.as_bytes());
-            request.extend_from_slice(b"\r\n");
-        }
+        push_header(&mut request, "Authorization", authorization);
+        push_header(&mut request, "X-AnchorMailbox", anchor);
         let length = envelope.len();
         request.extend_from_slice(
             format!("client-request-id: {id}\r\nContent-Length: {length}\r\n\r\n").as_bytes(),
@@ -360,79 +390,5 @@ impl Inner {
             idle.pop_front();
         }
         idle.push_back(connection);
-    }
-}
-
-/// An answer while it is taken.
-struct Taken<'a, S> {
-    sieve: Sieve,
-    plain: bool,
-    content: bool,
-    soap: bool,
-    most: usize,
-    sink: &'a mut S,
-}
-
-impl<'a, S: ContentSink> Taken<'a, S> {
-    fn new(config: &Config, content: bool, sink: &'a mut S) -> Self {
-        let limits = Limits { document: LARGEST_DOCUMENT, content: config.largest_content };
-        let sieve = Sieve::new(limits);
-        Self { sieve, plain: !content, content, soap: false, most: LARGEST_DOCUMENT, sink }
-    }
-
-    fn read<O: Operation>(self, head: &Head) -> Result<Reply<O::Part>, Failure> {
-        tracing::Span::current().record("status", head.status);
-        if head.status == 401 && !head.schemes.iter().any(|scheme| scheme == "basic") {
-            return Err(Failure::of_scheme(&head.schemes));
-        }
-        if !self.soap {
-            return Err(Failure::of_status(head.status, head.location.as_deref(), head.retry_after));
-        }
-        let (document, mimes) = self.sieve.finish();
-        let answer = codec::text(&document)
-            .and_then(|document| codec::read::<O>(&document, mimes))
-            .map_err(Failure::of_malformed);
-        let answer = match (answer, head.status) {
-            (Ok(answer), _) => answer,
-            (Err(_), 200) if !is_soap(&document) => return Err(Failure::of_page()),
-            (Err(failure), 200) => return Err(failure),
-            // A page for people, although it says that it is XML.
-            (Err(_), status) => return Err(Failure::of_status(status, None, head.retry_after)),
-        };
-        let parts = answer.messages.map_err(|fault| Failure {
-            back_off: fault.back_off.or(head.retry_after),
-            ..Failure::of_refusal(&fault)
-        })?;
-        let parts = parts.into_iter().map(|part| part.map_err(|refusal| Failure::of_refusal(&refusal)));
-        Ok(Reply { parts: parts.collect(), date: head.date, version: answer.version })
-    }
-}
-
-impl<S: ContentSink> Taker for Taken<'_, S> {
-    fn head(&mut self, head: &Head) -> Result<(), Failure> {
-        self.soap =
-            head.status == 200 || (head.xml && (500..600).contains(&head.status) && head.status != 503);
-        self.most = if self.soap { LARGEST_DOCUMENT } else { LARGEST_REFUSAL };
-        Ok(())
-    }
-
-    fn piece(&mut self, piece: &[u8]) -> Result<(), Failure> {
-        if self.plain || !self.soap {
-            let document = self.sieve.document_mut();
-            if document.len() + piece.len() > self.most {
-                let detail = "the answer is larger than any answer may be";
-                return Err(Failure::new(Reason::EwsAnswerTooLarge, Execution::Maybe, detail));
-            }
-            document.extend_from_slice(piece);
-            return Ok(());
-        }
-        self.sieve.push(piece).map_err(Failure::of_malformed)
-    }
-
-    async fn rest(&mut self) -> Result<(), Failure> {
-        while self.content && self.sink.wants() && self.sieve.waiting() >= CHUNK {
-            self.sink.take(self.sieve.drain(CHUNK)).await?;
-        }
-        Ok(())
     }
 }

@@ -13,6 +13,8 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
     Endpoint, Failure,
+    auth::Scheme,
+    binding,
     http1::{self, Body, Head, PushError},
 };
 
@@ -60,6 +62,8 @@ pub(crate) struct Connection {
     pub served: u64,
     /// When it was used last.
     pub used: Instant,
+    /// The scheme by which the server knows who asks on it; `None`: each request must say it.
+    pub known: Option<Scheme>,
 }
 
 enum Stream {
@@ -96,7 +100,13 @@ impl Connection {
             Stream::Plain(tcp)
         };
         noted(Opened::Proven(stream.tls_version()));
-        Ok(Self { stream, buffer: Vec::new(), filled: 0, served: 0, used: Instant::now() })
+        Ok(Self { stream, buffer: Vec::new(), filled: 0, served: 0, used: Instant::now(), known: None })
+    }
+
+    /// What binds a proof to this channel; `None`: it is no channel, or one that nothing is defined for.
+    pub fn binding(&self) -> Option<[u8; 16]> {
+        let Stream::Tls(tls) = &self.stream else { return None };
+        binding::of_certificate(tls.get_ref().1.peer_certificates()?.first()?)
     }
 
     /// True if nothing arrived on it while it was kept, not even its end.

@@ -134,18 +134,6 @@ impl Failure {
     }
 }
 
-impl Failure {
-    /// A 401 that does not offer the scheme we can prove ourselves by.
-    pub fn of_scheme(offered: &[String]) -> Self {
-        let offered = if offered.is_empty() { "none".to_owned() } else { offered.join(", ") };
-        let detail = format!("the server does not offer Basic authentication, but: {offered}");
-        Self {
-            code: Some("HTTP 401".into()),
-            ..Self::new(Reason::ProfileAuthSchemeMissing, Execution::Not, detail)
-        }
-    }
-}
-
 fn is_wrapper(code: &str) -> bool {
     matches!(
         code,

@@ -33,8 +33,17 @@ pub(crate) struct Head {
     pub date: Option<Timestamp>,
     pub retry_after: Option<Duration>,
     pub location: Option<String>,
-    /// The schemes that the server offers with a 401, in lower case.
-    pub schemes: Vec<String>,
+    /// The schemes that the server offers with a 401.
+    pub challenges: Vec<Challenge>,
+}
+
+/// A scheme that a server offers (RFC 9110 11.6.1).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Challenge {
+    /// As it was written: case means nothing in it.
+    pub scheme: String,
+    /// Its token, or its parameters separated by commas.
+    pub data: String,
 }
 
 /// Where a body ends.
@@ -108,9 +117,7 @@ fn interpret(
             "date" => head.date = http_date(value),
             "retry-after" => head.retry_after = retry_after(value, now),
             "location" => head.location = Some(value.to_owned()),
-            "www-authenticate" => {
-                head.schemes.extend(value.split([' ', ',']).next().map(str::to_ascii_lowercase));
-            }
+            "www-authenticate" => read_challenges(value, &mut head.challenges),
             _ => {}
         }
     }
@@ -124,6 +131,33 @@ fn interpret(
     }
     head.close |= head.framing == Framing::UntilClose;
     Ok(head)
+}
+
+/// One header may hold several challenges, and a challenge several parameters: commas stand between all of them.
+fn read_challenges(value: &str, challenges: &mut Vec<Challenge>) {
+    let mut quoted = false;
+    let parts = value.split(|letter| {
+        quoted ^= letter == '"';
+        letter == ',' && !quoted
+    });
+    let mut last: Option<Challenge> = None;
+    for part in parts.map(str::trim).filter(|part| !part.is_empty()) {
+        let (word, rest) = part.split_once(' ').unwrap_or((part, ""));
+        let rest = rest.trim_start();
+        let is_parameter = word.contains('=') || rest.starts_with('=');
+        match &mut last {
+            Some(challenge) if is_parameter => {
+                challenge.data.push_str(", ");
+                challenge.data.push_str(part);
+            }
+            _ if is_parameter => {}
+            _ => {
+                let challenge = Challenge { scheme: word.to_owned(), data: rest.to_owned() };
+                challenges.extend(last.replace(challenge));
+            }
+        }
+    }
+    challenges.extend(last);
 }
 
 fn http_date(value: &str) -> Option<Timestamp> {
@@ -374,12 +408,36 @@ mod tests {
     }
 
     #[test]
+    fn challenges_are_told_apart() {
+        let cases: [(&str, &[(&str, &str)]); 7] = [
+            ("NTLM", &[("NTLM", "")]),
+            ("NTLM TlRM==", &[("NTLM", "TlRM==")]),
+            (
+                "Negotiate, NTLM,Basic realm=\"a, b\"",
+                &[("Negotiate", ""), ("NTLM", ""), ("Basic", "realm=\"a, b\"")],
+            ),
+            ("Basic realm = \"x\", charset=\"UTF-8\"", &[("Basic", "realm = \"x\", charset=\"UTF-8\"")]),
+            ("Bearer a=\"b\",  c=d, NTLM", &[("Bearer", "a=\"b\", c=d"), ("NTLM", "")]),
+            ("realm=\"of nobody\"", &[]),
+            (" , ,", &[]),
+        ];
+        for (value, expected) in cases {
+            let mut found = Vec::new();
+            read_challenges(value, &mut found);
+            let found: Vec<_> = found.iter().map(|one| (&*one.scheme, &*one.data)).collect();
+            assert_eq!(found, expected, "{value}");
+        }
+    }
+
+    #[test]
     fn heads_tell_of_dates_waits_and_schemes() {
         let answer = "HTTP/1.1 401 No\r\nWWW-Authenticate: Negotiate\r\nwww-authenticate: NTLM abc\r\nWWW-Authenticate: Basic realm=\"x\"\r\n\
             Date: Sun, 01 Mar 2026 12:00:00 GMT\r\nRetry-After: 7\r\nContent-Type: text/xml; charset=utf-8\r\nContent-Length: 0\r\n\r\n";
         let (head, length) = read_head(answer.as_bytes(), NOW).expect("HTTP").expect("complete");
         assert_eq!(length, answer.len());
-        assert_eq!(head.schemes, ["negotiate", "ntlm", "basic"]);
+        let challenges: Vec<_> =
+            head.challenges.iter().map(|offered| (&*offered.scheme, &*offered.data)).collect();
+        assert_eq!(challenges, [("Negotiate", ""), ("NTLM", "abc"), ("Basic", "realm=\"x\"")]);
         assert_eq!((head.date, head.retry_after, head.xml), (Some(NOW), Some(Duration::from_secs(7)), true));
         let later = "HTTP/1.1 503 Busy\r\nRetry-After: Sun, 01 Mar 2026 12:01:00 GMT\r\n\r\n";
         let (head, _) = read_head(later.as_bytes(), NOW).expect("HTTP").expect("complete");

@@ -1,17 +1,25 @@
-//! Exchange as a client sees it: codec, connection, client, gate.
+//! Exchange as a client sees it: codec, authentication, connection, client, gate.
 
+mod answer;
+mod auth;
+mod binding;
 mod client;
 pub mod codec;
 mod connection;
+mod der;
 mod endpoint;
 mod failure;
 mod gate;
 mod head;
 mod http1;
 mod mailbox;
+mod ntlm;
 mod probe;
+mod spnego;
 
-pub use client::{Client, Config, ContentSink, Observer, Reply};
+pub use answer::{ContentSink, Reply};
+pub use auth::Authentication;
+pub use client::{Client, Config, Observer};
 pub use endpoint::Endpoint;
 pub use failure::Failure;
 pub use gate::{Clock, Gate, Permit, View};

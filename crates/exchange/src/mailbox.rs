@@ -6,7 +6,7 @@ use mailyard_policy::{Reason, Timestamp, outbox::Execution};
 
 use crate::{
     Client, ContentSink, Failure, Reply,
-    client::CHUNK,
+    answer::CHUNK,
     codec::{
         Attachment, Content, CreateAttachment, CreateFolder, CreateItem, Criterion, DeleteItem, Deletion,
         Fetched, FindFolder, FindItem, Folder, FolderId, FolderInfo, GetFolder, GetItem, ItemId, ItemInfo,

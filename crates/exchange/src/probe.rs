@@ -11,6 +11,7 @@ use tokio::time::Instant;
 
 use crate::{
     Answer, Client, Failure, Mailbox, Reply,
+    auth::Scheme,
     codec::{
         Address, Body, Content, Deletion, Draft, Folder, GetFolder, ItemId, ServerVersion, Update, WellKnown,
     },
@@ -170,8 +171,26 @@ async fn open(client: &Client) -> Vec<Step> {
     steps
 }
 
-/// Any answer of EWS itself proves the credentials, also that the account has no mailbox of its own.
 async fn authenticate(client: &Client) -> Step {
+    // Who gets on without Basic should know that others can still try passwords.
+    let handshake = client.scheme() != Some(Scheme::Basic);
+    let offers = if handshake { client.offers().await.unwrap_or_default() } else { Vec::new() };
+    let mut step = signed_in(client).await;
+    let scheme = client.scheme().filter(|_| step.outcome != StepOutcome::Failure);
+    if let Some(scheme) = scheme {
+        step.evidence = format!("{}, by {}", step.evidence, scheme.word());
+        let conflict = scheme != Scheme::Basic && offers.iter().any(|it| it.eq_ignore_ascii_case("basic"));
+        if conflict {
+            step.outcome = StepOutcome::Warning;
+            step.reason = Some(Reason::ProfileAuthSchemeConflict);
+            step.evidence = format!("{}; the server offers {}", step.evidence, offers.join(", "));
+        }
+    }
+    step
+}
+
+/// Any answer of EWS itself proves the credentials, also that the account has no mailbox of its own.
+async fn signed_in(client: &Client) -> Step {
     let begun = Instant::now();
     let folder = Folder::WellKnown(WellKnown::Inbox);
     match client.call_as_itself(&GetFolder { folder: &folder }).await {

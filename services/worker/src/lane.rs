@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
 };
 
-use mailyard_exchange::{Client, Config, Failure, Gate, Observer};
+use mailyard_exchange::{Authentication, Client, Config, Failure, Gate, Observer};
 use mailyard_host::metrics::Profile as Label;
 use mailyard_policy::{
     Reason, Timestamp,
@@ -415,6 +415,7 @@ fn current(
             .ok_or_else(|| missing(Reason::ProfileAuthRejected, "the profile has no password"))?;
         let config = Config {
             url,
+            authentication: Authentication::Basic,
             user: profile.user.clone(),
             password,
             ca_pem: profile.ca_pem.clone(),

@@ -8,21 +8,21 @@ use mailyard_policy::{Reason, Timestamp, outbox::Execution};
 use crate::scripted::{self, Act, GENUINE, Identity, OK, Server, folder_answer, gzip, http, ok, soap};
 
 /// Reads a folder, which changes nothing.
-async fn reads(client: &mailyard_exchange::Client) -> Result<(), Failure> {
+pub async fn reads(client: &mailyard_exchange::Client) -> Result<(), Failure> {
     client.mailbox("anna@example.org").get_folder(&WellKnown::Inbox.into()).await.map(|_| ())
 }
 
 /// Sends a draft.
-async fn writes(client: &mailyard_exchange::Client) -> Result<(), Failure> {
+pub async fn writes(client: &mailyard_exchange::Client) -> Result<(), Failure> {
     let id = mailyard_exchange::codec::ItemId::new("I1");
     client.mailbox("anna@example.org").send_item(&id, &WellKnown::SentItems.into()).await.map(|_| ())
 }
 
-fn sent() -> Vec<u8> {
+pub fn sent() -> Vec<u8> {
     ok(soap("SendItem", &[Ok("")]))
 }
 
-fn what(result: Result<(), Failure>) -> Result<(), (Reason, Execution)> {
+pub fn what(result: Result<(), Failure>) -> Result<(), (Reason, Execution)> {
     result.map_err(|failure| (failure.reason, failure.execution))
 }
 
@@ -50,7 +50,8 @@ async fn a_request_says_who_asks_for_whom() {
         assert!(first.contains(expected), "{expected} in {first}");
     }
     assert!(!second.contains("X-Evil: 1\r\n") && !second.contains("X-AnchorMailbox"), "{second}");
-    let id = |request: &str| request.split_once("client-request-id: ").map(|(_, rest)| rest[..36].to_owned());
+    let id =
+        |request: &str| request.split_once("\r\nclient-request-id: ").map(|(_, rest)| rest[..36].to_owned());
     assert_ne!(id(first), id(second));
     assert_eq!(server.connections(), 1, "the connection is kept");
 }

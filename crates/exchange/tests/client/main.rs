@@ -1,6 +1,8 @@
 //! The client against a server that plays scripts, over real TLS.
 #![allow(clippy::expect_used)]
 
+mod authentication;
 mod connection;
+mod pyspnego;
 #[allow(dead_code)]
 mod scripted;

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use mailyard_exchange::{Client, Config, Gate};
+use mailyard_exchange::{Authentication, Client, Config, Gate};
 use mailyard_policy::{Timestamp, id::ProfileId};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
@@ -48,7 +48,8 @@ pub struct Server {
 #[derive(Default)]
 struct Shared {
     script: Mutex<VecDeque<Act>>,
-    requests: Mutex<Vec<String>>,
+    /// With the number of the connection that each came on, from 1.
+    requests: Mutex<Vec<(usize, String)>>,
     connections: AtomicUsize,
 }
 
@@ -79,8 +80,8 @@ impl Server {
                     let (acceptor, shared) = (acceptor.clone(), shared.clone());
                     tokio::spawn(async move {
                         if let Ok(mut stream) = acceptor.accept(tcp).await {
-                            shared.connections.fetch_add(1, Ordering::SeqCst);
-                            let _gone = serve(&mut stream, &shared).await;
+                            let number = shared.connections.fetch_add(1, Ordering::SeqCst) + 1;
+                            let _gone = serve(&mut stream, number, &shared).await;
                         }
                     });
                 }
@@ -91,6 +92,11 @@ impl Server {
 
     /// What it received, heads and bodies.
     pub fn requests(&self) -> Vec<String> {
+        self.received().into_iter().map(|(_, request)| request).collect()
+    }
+
+    /// The same, each with the number of its connection.
+    pub fn received(&self) -> Vec<(usize, String)> {
         self.shared.requests.lock().expect("nobody panics").clone()
     }
 
@@ -110,6 +116,7 @@ impl Server {
     pub fn config(&self) -> Config {
         Config {
             url: self.url.clone(),
+            authentication: Authentication::Basic,
             user: "EXAMPLE\\svc".to_owned(),
             password: "geheim".into(),
             ca_pem: Some(self.ca_pem.clone()),
@@ -125,6 +132,11 @@ impl Server {
 
     pub fn client(&self) -> Client {
         client(self.config())
+    }
+
+    /// A client that authenticates so.
+    pub fn client_by(&self, authentication: Authentication) -> Client {
+        client(Config { authentication, ..self.config() })
     }
 }
 
@@ -143,8 +155,12 @@ pub fn clock() -> Timestamp {
     Timestamp::from_millis(i64::try_from(since.as_millis()).unwrap_or_default())
 }
 
-fn tls(identity: &Identity) -> (ServerConfig, String) {
-    let ca_key = KeyPair::generate().expect("a key");
+/// A certificate of this identity with its key, and the authority that signs it with this algorithm (PEM).
+pub fn certificate(
+    identity: &Identity,
+    algorithm: &'static rcgen::SignatureAlgorithm,
+) -> (rcgen::Certificate, KeyPair, String) {
+    let ca_key = KeyPair::generate_for(algorithm).expect("a key");
     let mut ca = CertificateParams::new(Vec::new()).expect("parameters");
     ca.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
     let ca_certificate = ca.self_signed(&ca_key).expect("a certificate");
@@ -153,7 +169,11 @@ fn tls(identity: &Identity) -> (ServerConfig, String) {
     let mut parameters = CertificateParams::new(vec![identity.name.to_owned()]).expect("parameters");
     parameters.not_before = rcgen::date_time_ymd(identity.years.0, 1, 1);
     parameters.not_after = rcgen::date_time_ymd(identity.years.1, 1, 1);
-    let certificate = parameters.signed_by(&key, &issuer).expect("a certificate");
+    (parameters.signed_by(&key, &issuer).expect("a certificate"), key, ca_certificate.pem())
+}
+
+fn tls(identity: &Identity) -> (ServerConfig, String) {
+    let (certificate, key, ca_pem) = certificate(identity, &rcgen::PKCS_ECDSA_P256_SHA256);
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let config = ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
@@ -164,12 +184,16 @@ fn tls(identity: &Identity) -> (ServerConfig, String) {
             PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
         )
         .expect("a chain");
-    (config, ca_certificate.pem())
+    (config, ca_pem)
 }
 
-async fn serve(stream: &mut (impl AsyncRead + AsyncWrite + Unpin), shared: &Shared) -> std::io::Result<()> {
+async fn serve(
+    stream: &mut (impl AsyncRead + AsyncWrite + Unpin),
+    number: usize,
+    shared: &Shared,
+) -> std::io::Result<()> {
     while let Some(request) = receive(stream).await? {
-        shared.requests.lock().expect("nobody panics").push(request);
+        shared.requests.lock().expect("nobody panics").push((number, request));
         let act = shared.script.lock().expect("nobody panics").pop_front().unwrap_or(Act::Close);
         match act {
             Act::Answer(bytes) => stream.write_all(&bytes).await?,

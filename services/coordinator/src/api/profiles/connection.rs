@@ -3,7 +3,7 @@
 use std::pin::Pin;
 
 use futures_util::{Stream, StreamExt as _, stream};
-use mailyard_exchange::{Client, Config, Gate, Step, StepOutcome, test_connection};
+use mailyard_exchange::{Authentication, Client, Config, Gate, Step, StepOutcome, test_connection};
 use mailyard_policy::{Reason, id::ProfileId};
 use mailyard_store::people::Profile;
 use mailyard_wire::{
@@ -81,6 +81,7 @@ impl Api {
         let config = Config {
             observer: None,
             url,
+            authentication: Authentication::Basic,
             user: profile.user.clone(),
             password: password.clone(),
             ca_pem: profile.ca_pem.clone(),

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mailyard_exchange::{Client, Config, Endpoint, Gate};
+use mailyard_exchange::{Authentication, Client, Config, Endpoint, Gate};
 use mailyard_host::clock;
 use mailyard_policy::{
     Reason, Timestamp,
@@ -278,6 +278,7 @@ fn nowhere() -> Config {
     Config {
         observer: None,
         url: "https://localhost/".to_owned(),
+        authentication: Authentication::Basic,
         user: String::new(),
         password: SecretString::default(),
         ca_pem: None,

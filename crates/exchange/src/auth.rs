@@ -1,0 +1,425 @@
+//! How a client proves who asks: by a header that each request carries, or by a handshake that a connection begins with.
+
+use std::sync::{Mutex, MutexGuard, PoisonError};
+
+use base64::{Engine as _, engine::general_purpose::STANDARD};
+use mailyard_policy::{Reason, Timestamp, outbox::Execution};
+use secrecy::{ExposeSecret as _, SecretString};
+
+use crate::{
+    Endpoint, Failure,
+    http1::{Challenge, Head},
+    ntlm::{self, Account, Chance, Circumstances, Session},
+    spnego,
+};
+
+/// The scheme that a profile wants (RFC 9110 11).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Authentication {
+    /// User name and password in each request (RFC 7617).
+    #[default]
+    Basic,
+    /// A handshake of NTLM, version 2, for each connection (MS-NTHT).
+    Ntlm,
+    /// The same inside SPNEGO (RFC 4559).
+    Negotiate,
+    /// The best of what the server offers: Negotiate, then NTLM, then, over TLS only, Basic.
+    Auto,
+}
+
+/// A scheme that is in use.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Scheme {
+    Basic,
+    Ntlm,
+    Negotiate,
+}
+
+impl Scheme {
+    /// As it stands in a header.
+    pub const fn word(self) -> &'static str {
+        match self {
+            Self::Basic => "Basic",
+            Self::Ntlm => "NTLM",
+            Self::Negotiate => "Negotiate",
+        }
+    }
+
+    fn challenge(self, head: &Head) -> Option<&Challenge> {
+        let same = |offered: &&Challenge| offered.scheme.eq_ignore_ascii_case(self.word());
+        head.challenges.iter().filter(same).max_by_key(|offered| !offered.data.is_empty())
+    }
+}
+
+/// A request ended without an answer that counts.
+pub(crate) struct Ended {
+    pub failure: Failure,
+    /// The server has not executed it: it may be asked again at once, on a connection of its own.
+    pub again: bool,
+}
+
+impl From<Failure> for Ended {
+    fn from(failure: Failure) -> Self {
+        Self { failure, again: false }
+    }
+}
+
+/// Knows the credential of a client and, once it is known, the scheme.
+pub(crate) struct Authenticator {
+    wanted: Authentication,
+    /// The value of the header; `None`: Basic cannot carry the user's name.
+    basic: Option<SecretString>,
+    account: Account,
+    target_name: String,
+    tls: bool,
+    choice: Mutex<Choice>,
+}
+
+/// What was learnt of a server whose scheme we choose.
+#[derive(Default)]
+struct Choice {
+    scheme: Option<Scheme>,
+    /// It is offered, and does not work here.
+    unsuited: Option<Scheme>,
+}
+
+/// How a request is made ready on a connection.
+pub(crate) enum Step<'a> {
+    Ready(Authorization),
+    Handshake(Handshake<'a>),
+}
+
+/// What a request carries.
+pub(crate) enum Authorization {
+    /// A header, as every request does.
+    Header { scheme: Scheme, value: SecretString },
+    /// The last message of a handshake. With a session, the server's last word is checked too.
+    LastLeg { scheme: Scheme, value: SecretString, session: Option<Session> },
+    /// Nothing: its connection is authenticated.
+    Connection(Scheme),
+}
+
+impl Authenticator {
+    /// For a credential: `DOMAIN\user` or UPN.
+    ///
+    /// # Errors
+    /// `PROFILE_AUTH_REJECTED` if the scheme cannot carry the user name.
+    pub fn new(
+        wanted: Authentication,
+        user: &str,
+        password: &SecretString,
+        endpoint: &Endpoint,
+    ) -> Result<Self, Failure> {
+        let password = password.expose_secret();
+        let basic = (!user.contains(['\r', '\n', ':']))
+            .then(|| format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))).into());
+        if wanted == Authentication::Basic && basic.is_none() {
+            let detail =
+                "the user name holds a colon or a line break, which Basic authentication cannot carry";
+            return Err(Failure::new(Reason::ProfileAuthRejected, Execution::Not, detail));
+        }
+        Ok(Self {
+            wanted,
+            basic,
+            account: Account::new(user, password),
+            target_name: format!("HTTP/{}", endpoint.host),
+            tls: endpoint.tls,
+            choice: Mutex::default(),
+        })
+    }
+
+    /// The scheme; `None`: the server must be asked what it offers.
+    pub fn scheme(&self) -> Option<Scheme> {
+        match self.wanted {
+            Authentication::Basic => Some(Scheme::Basic),
+            Authentication::Ntlm => Some(Scheme::Ntlm),
+            Authentication::Negotiate => Some(Scheme::Negotiate),
+            Authentication::Auto => self.choice().scheme,
+        }
+    }
+
+    /// Chooses out of what a server offers to a request that does not say who asks, and remembers it.
+    pub fn choose(&self, head: &Head) -> Result<Scheme, Failure> {
+        if head.status != 401 {
+            return Err(of_leg(head));
+        }
+        let mut choice = self.choice();
+        let suits = |scheme: &Scheme| match scheme {
+            Scheme::Basic => self.tls && self.basic.is_some(),
+            Scheme::Ntlm | Scheme::Negotiate => true,
+        };
+        let chosen = [Scheme::Negotiate, Scheme::Ntlm, Scheme::Basic]
+            .into_iter()
+            .filter(|scheme| choice.unsuited != Some(*scheme) && suits(scheme))
+            .find(|scheme| scheme.challenge(head).is_some());
+        *choice = Choice { scheme: chosen, unsuited: choice.unsuited.filter(|_| chosen.is_some()) };
+        chosen.ok_or_else(|| missing("the server offers no scheme that can be used", head))
+    }
+
+    /// What a scheme ended with. If it is not usable and was our choice, another one is chosen next.
+    pub fn doubt(&self, scheme: Scheme, ended: Ended) -> Ended {
+        let reason = ended.failure.reason;
+        if self.wanted != Authentication::Auto || reason != Reason::ProfileAuthSchemeMissing {
+            return ended;
+        }
+        let mut choice = self.choice();
+        if choice.scheme == Some(scheme) {
+            *choice = Choice { scheme: None, unsuited: Some(scheme) };
+        }
+        Ended { again: true, ..ended }
+    }
+
+    /// How a request is made ready on a connection that is not authenticated.
+    pub fn begin(&self, scheme: Scheme) -> Step<'_> {
+        let first = ntlm::negotiate();
+        let token = match scheme {
+            Scheme::Basic => {
+                let value = self.basic.clone().unwrap_or_default();
+                return Step::Ready(Authorization::Header { scheme, value });
+            }
+            Scheme::Ntlm => first,
+            Scheme::Negotiate => spnego::init(&first),
+        };
+        Step::Handshake(Handshake { authenticator: self, scheme, value: value(scheme, &token) })
+    }
+
+    fn choice(&self) -> MutexGuard<'_, Choice> {
+        self.choice.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn value(scheme: Scheme, token: &[u8]) -> String {
+    format!("{} {}", scheme.word(), STANDARD.encode(token))
+}
+
+/// A handshake that begins.
+pub(crate) struct Handshake<'a> {
+    authenticator: &'a Authenticator,
+    scheme: Scheme,
+    value: String,
+}
+
+impl Handshake<'_> {
+    /// The header of its first leg, which carries no request.
+    pub fn value(&self) -> &str {
+        &self.value
+    }
+
+    /// Reads the server's challenge. What comes out goes with the request, on the same connection.
+    pub fn answer(
+        &self,
+        head: &Head,
+        keep: bool,
+        binding: Option<[u8; 16]>,
+        now: Timestamp,
+    ) -> Result<Authorization, Failure> {
+        let scheme = self.scheme;
+        if head.status != 401 {
+            return Err(of_leg(head));
+        }
+        let Some(challenge) = scheme.challenge(head) else {
+            let what = format!("the server does not offer {} authentication", scheme.word());
+            return Err(missing(&what, head));
+        };
+        if challenge.data.is_empty() {
+            let what = format!("the server offers {}, and does not begin its handshake", scheme.word());
+            return Err(missing(&what, head));
+        }
+        if !keep {
+            return Err(not_kept(Execution::Not));
+        }
+        let token = STANDARD.decode(&challenge.data).map_err(|_| invalid("the challenge is no base64"))?;
+        let (inner, wrapped) = self.unwrap(&token, head)?;
+        let chance = chance().ok_or_else(|| {
+            Failure::new(Reason::Internal, Execution::Not, "the operating system gives no random numbers")
+        })?;
+        let target_name = &self.authenticator.target_name;
+        let circumstances = Circumstances { binding, target_name, now, chance };
+        let (message, session) = self
+            .authenticator
+            .account
+            .answer(inner, &circumstances)
+            .map_err(|malformed| invalid(&malformed.to_string()))?;
+        let (token, session) =
+            if wrapped { (spnego::respond(&message, &session), Some(session)) } else { (message, None) };
+        Ok(Authorization::LastLeg { scheme, value: value(scheme, &token).into(), session })
+    }
+
+    /// The challenge of NTLM, and whether SPNEGO was around it: some servers leave it out within Negotiate.
+    fn unwrap<'t>(&self, token: &'t [u8], head: &Head) -> Result<(&'t [u8], bool), Failure> {
+        if self.scheme == Scheme::Ntlm || ntlm::is_bare(token) {
+            return Ok((token, false));
+        }
+        let response = spnego::parse(token).ok_or_else(|| invalid("the challenge is no SPNEGO"))?;
+        if response.other_mechanism || response.state == Some(spnego::State::Rejected) {
+            return Err(missing("the server does not accept NTLM within Negotiate", head));
+        }
+        let inner = response.token.ok_or_else(|| invalid("the challenge is empty"))?;
+        Ok((inner, true))
+    }
+}
+
+fn chance() -> Option<Chance> {
+    let mut chance = Chance { nonce: [0; 8], session_key: [0; 16] };
+    getrandom::fill(&mut chance.nonce).and_then(|()| getrandom::fill(&mut chance.session_key)).ok()?;
+    Some(chance)
+}
+
+impl Authorization {
+    /// The value of the header.
+    pub fn value(&self) -> Option<&str> {
+        match self {
+            Self::Header { value, .. } | Self::LastLeg { value, .. } => Some(value.expose_secret()),
+            Self::Connection(_) => None,
+        }
+    }
+
+    pub fn scheme(&self) -> Scheme {
+        match self {
+            Self::Header { scheme, .. } | Self::LastLeg { scheme, .. } | Self::Connection(scheme) => *scheme,
+        }
+    }
+
+    /// What the answer says of the proof.
+    pub fn judge(&self, head: &Head) -> Result<(), Ended> {
+        match (self, head.status) {
+            (Self::Header { scheme, .. } | Self::Connection(scheme), 401)
+                if scheme.challenge(head).is_none() =>
+            {
+                let what = format!("the server does not offer {} authentication", scheme.word());
+                Err(missing(&what, head).into())
+            }
+            (Self::Header { .. }, 401) => Err(rejected("the server refused the credentials").into()),
+            (Self::LastLeg { scheme, .. }, 401) => {
+                let detail = format!(
+                    "the server refused the credentials at the end of the {} handshake; where something before \
+                     it ends TLS, Extended Protection refuses good ones too",
+                    scheme.word()
+                );
+                Err(rejected(&detail).into())
+            }
+            (Self::Connection(_), 401) => {
+                let failure = rejected("the server forgot whose connection it is");
+                Err(Ended { failure, again: true })
+            }
+            (Self::LastLeg { session: Some(session), scheme, .. }, _) => last_word(*scheme, session, head),
+            _ => Ok(()),
+        }
+    }
+
+    /// The connection broke, which may have begun before this request was sent.
+    pub fn broken(&self, failure: Failure, stale: bool, effect: bool) -> Ended {
+        match self {
+            Self::LastLeg { .. } if stale => not_kept(failure.execution).into(),
+            Self::LastLeg { .. } => failure.into(),
+            // The server closed the connection while it was kept. What changes nothing is asked again, once.
+            Self::Header { .. } | Self::Connection(_) => Ended { failure, again: stale && !effect },
+        }
+    }
+
+    /// The scheme that the connection is authenticated by, after an answer that counts.
+    pub fn of_connection(&self) -> Option<Scheme> {
+        match self {
+            Self::Header { .. } => None,
+            Self::LastLeg { scheme, .. } | Self::Connection(scheme) => Some(*scheme),
+        }
+    }
+}
+
+/// A server's MIC over what we offered must be right; many send none.
+fn last_word(scheme: Scheme, session: &Session, head: &Head) -> Result<(), Ended> {
+    let token = scheme.challenge(head).and_then(|last| STANDARD.decode(&last.data).ok()).unwrap_or_default();
+    let response = spnego::parse(&token).unwrap_or_default();
+    // Old servers repeat their token in its place.
+    let mic = response.mic.filter(|mic| response.token != Some(mic));
+    match mic {
+        Some(mic) if !spnego::is_genuine(mic, session) => {
+            let failure = invalid("the server's MIC over the offered mechanisms is wrong");
+            Err(Failure { execution: Execution::Maybe, ..failure }.into())
+        }
+        _ => Ok(()),
+    }
+}
+
+fn of_401(reason: Reason, detail: &str) -> Failure {
+    Failure { code: Some("HTTP 401".into()), ..Failure::new(reason, Execution::Not, detail) }
+}
+
+fn rejected(detail: &str) -> Failure {
+    of_401(Reason::ProfileAuthRejected, detail)
+}
+
+fn invalid(detail: &str) -> Failure {
+    of_401(Reason::ProfileAuthHandshakeInvalid, detail)
+}
+
+/// A scheme that cannot be used, with those that the server offers.
+fn missing(what: &str, head: &Head) -> Failure {
+    let offered: Vec<&str> = head.challenges.iter().map(|offered| &*offered.scheme).collect();
+    let offered = if offered.is_empty() { "nothing".to_owned() } else { offered.join(", ") };
+    of_401(Reason::ProfileAuthSchemeMissing, &format!("{what}; it offers: {offered}"))
+}
+
+/// A handshake needs one connection from its first leg to its last.
+pub(crate) fn not_kept(execution: Execution) -> Failure {
+    let detail = "the connection was closed in the middle of the handshake";
+    Failure::new(Reason::ProfileAuthConnectionNotKept, execution, detail)
+}
+
+/// A leg without a request in it got something else than a 401.
+fn of_leg(head: &Head) -> Failure {
+    if head.status / 100 == 2 {
+        let detail = "the server asks nobody for credentials";
+        return Failure::new(Reason::ProfileAuthSchemeMissing, Execution::Not, detail);
+    }
+    let failure = Failure::of_status(head.status, head.location.as_deref(), head.retry_after);
+    Failure { execution: Execution::Not, ..failure }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn authenticator(user: &str, url: &str) -> Authenticator {
+        let endpoint = Endpoint::parse(url, true).expect("a URL");
+        let made = Authenticator::new(Authentication::Auto, user, &"secret".into(), &endpoint);
+        made.unwrap_or_else(|failure| panic!("{failure}"))
+    }
+
+    fn offering(schemes: &[&str]) -> Head {
+        let challenge = |scheme: &&str| Challenge { scheme: (*scheme).to_owned(), data: String::new() };
+        Head { status: 401, challenges: schemes.iter().map(challenge).collect(), ..Head::default() }
+    }
+
+    #[test]
+    fn basic_is_chosen_where_it_is_safe_and_possible() {
+        let (tls, plain) = ("https://a.example/", "http://a.example/");
+        for (user, url, offers, expected) in [
+            ("u", tls, &["basic"][..], Some(Scheme::Basic)),
+            ("u", plain, &["Basic"], None),
+            ("u", plain, &["Basic", "ntlm"], Some(Scheme::Ntlm)),
+            ("u:v", tls, &["Basic"], None),
+            ("u:v", tls, &["NTLM", "NEGOTIATE"], Some(Scheme::Negotiate)),
+        ] {
+            let found = authenticator(user, url).choose(&offering(offers));
+            let found = found.map_err(|failure| failure.reason);
+            assert_eq!(found, expected.ok_or(Reason::ProfileAuthSchemeMissing), "{user} {url} {offers:?}");
+        }
+    }
+
+    #[test]
+    fn many_may_doubt_the_same_choice() {
+        let authenticator = authenticator("u", "https://a.example/");
+        let both = offering(&["Negotiate", "NTLM"]);
+        let doubt = |scheme| authenticator.doubt(scheme, missing("it is not", &both).into()).again;
+        assert_eq!(authenticator.choose(&both).ok(), Some(Scheme::Negotiate));
+        assert!(doubt(Scheme::Negotiate));
+        assert_eq!(authenticator.choose(&both).ok(), Some(Scheme::Ntlm));
+        assert!(doubt(Scheme::Negotiate), "somebody else was faster");
+        assert_eq!(authenticator.scheme(), Some(Scheme::Ntlm));
+        // When nothing is left, everything is worth a try again.
+        let one = offering(&["NTLM"]);
+        assert!(doubt(Scheme::Ntlm) && authenticator.choose(&one).is_err());
+        assert_eq!(authenticator.choose(&one).ok(), Some(Scheme::Ntlm));
+    }
+}
