@@ -11,7 +11,7 @@ use mailyard_policy::{
 use mailyard_store::{
     Store,
     holder::{Claimed, Commit},
-    people::{Approval, LongState, NewMailbox, Selection, TestOutcome, TestResult},
+    people::{Approval, LongState, NewMailbox, Secrets, Selection, TestOutcome, TestResult},
     query::{Filter, Operator},
 };
 
@@ -122,7 +122,7 @@ pub async fn what_cannot_be_tested_is_skipped_at_once(store: Arc<dyn Store>) {
 
 pub async fn held_profiles_wait(store: Arc<dyn Store>) {
     let (world, _) = approved(&store, 2).await;
-    let other = store.create_profile(&profile(78, "Other"), None).await.unwrap().id;
+    let other = store.create_profile(&profile(78, "Other"), &Secrets::default()).await.unwrap().id;
     store.create_mailboxes(&world.org, &[mailbox(3, Some(other))], at(0)).await.unwrap();
     let all = Selection::Matching(Filter::All);
     store.decide_approval(&world.org, &all, Approval::Approved, at(0)).await.unwrap();
