@@ -146,6 +146,18 @@ impl Authenticator {
         chosen.ok_or_else(|| missing("the server offers no scheme that can be used", head))
     }
 
+    /// Whether a scheme that can be used is offered to a request that does not say who asks.
+    pub fn suits(&self, head: &Head) -> Result<(), Failure> {
+        match self.scheme() {
+            None => self.choose(head).map(|_| ()),
+            Some(scheme) if scheme.challenge(head).is_some() => Ok(()),
+            Some(scheme) => {
+                let what = format!("the server does not offer {} authentication", scheme.word());
+                Err(missing(&what, head))
+            }
+        }
+    }
+
     /// What a scheme ended with. If it is not usable and was our choice, another one is chosen next.
     pub fn doubt(&self, scheme: Scheme, ended: Ended) -> Ended {
         let reason = ended.failure.reason;

@@ -2,6 +2,7 @@
 
 mod answer;
 mod auth;
+pub mod autodiscover;
 mod binding;
 mod client;
 pub mod codec;
@@ -15,9 +16,12 @@ mod http1;
 mod mailbox;
 mod ntlm;
 mod probe;
+mod resolver;
 mod spnego;
+mod transport;
 
 pub use answer::{ContentSink, Reply};
+pub use autodiscover::Autodiscover;
 pub use client::{Client, Config, Observer};
 pub use endpoint::Endpoint;
 pub use failure::Failure;
@@ -26,3 +30,4 @@ pub use head::{LONGEST_HEAD, read_head};
 pub use mailbox::{Answer, Mailbox, Message, PerItem, Streamed};
 pub use mailyard_policy::profile::Authentication;
 pub use probe::{Step, StepName, StepOutcome, probe_sending, test_connection};
+pub use resolver::Resolver;

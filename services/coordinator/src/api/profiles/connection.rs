@@ -90,6 +90,7 @@ impl Api {
             user: credentials.user.clone(),
             password,
             ca_pem: profile.ca_pem.clone(),
+            resolver: self.deployment.resolver.clone(),
             impersonate: credentials.access == Access::Impersonation,
             request_deadline: profile.request_deadline.map_or(longest, |own| own.min(longest)),
             connect_timeout: self.deployment.connect_timeout,

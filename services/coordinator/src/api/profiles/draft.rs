@@ -4,7 +4,7 @@ mod credentials;
 
 use std::time::Duration;
 
-use mailyard_exchange::{Client, Config, Endpoint, Gate};
+use mailyard_exchange::{Client, Config, Endpoint, Gate, Resolver};
 use mailyard_host::clock;
 use mailyard_policy::{
     Reason, Timestamp,
@@ -290,6 +290,7 @@ fn nowhere() -> Config {
         user: String::new(),
         password: SecretString::default(),
         ca_pem: None,
+        resolver: Resolver::default(),
         impersonate: true,
         request_deadline: Duration::ZERO,
         connect_timeout: Duration::ZERO,
