@@ -62,7 +62,6 @@ pub async fn poll(turn: &mut Turn) -> Result<Done, Trouble> {
             // The server forgot where we were: the folder is told anew, and what is known already is known.
             tracing::warn!(mailbox = %turn.mailbox, "the server does not know the position in the Inbox any more");
             turn.commit(Commit { forget_cursor: true, ..Commit::default() }).await?;
-            turn.holding.cursor = None;
             sync(turn, &mailbox).await?
         }
         other => other?,
@@ -70,15 +69,14 @@ pub async fn poll(turn: &mut Turn) -> Result<Done, Trouble> {
     let cursor = Bytes::from(page.cursor);
     // Most polls end here: what is rare must not make their tasks larger.
     let same = page.changes.is_empty() && turn.holding.cursor.as_ref() == Some(&cursor);
-    let done = if same {
-        Done::default()
-    } else {
-        Box::pin(take_page(turn, &mailbox, page.changes, cursor)).await?
-    };
+    let mut done = Done { more: !page.last, ..before };
+    if !same {
+        done = Box::pin(take_page(turn, &mailbox, page.changes, cursor, done)).await?;
+    }
     if turn.holding.has_inbound {
         Box::pin(move_failed(turn, &mailbox)).await?;
     }
-    Ok(Done { items: before.items + done.items, more: done.more || !page.last })
+    Ok(done)
 }
 
 async fn sync(turn: &mut Turn, mailbox: &Mailbox) -> Result<mailyard_exchange::codec::SyncPage, Trouble> {
@@ -107,11 +105,13 @@ fn start(turn: &Turn, server: Option<Timestamp>) -> Timestamp {
     })
 }
 
+/// Takes up a page of changes. Returns what the turn has done with it, after `before`.
 async fn take_page(
     turn: &mut Turn,
     mailbox: &Mailbox,
     changes: Vec<Change>,
     cursor: Bytes,
+    before: Done,
 ) -> Result<Done, Trouble> {
     let start = turn.holding.start;
     let nothing_changed = changes.is_empty();
@@ -129,25 +129,22 @@ async fn take_page(
     if new.is_empty() && !first && (known || nothing_changed) {
         // An empty poll writes nothing: the position in memory is as good, and the stored one not wrong.
         turn.holding.cursor = Some(cursor);
-        return Ok(Done::default());
+        return Ok(before);
     }
     let seen = new
         .iter()
         .map(|entry| SeenItem { item_id: entry.id.id.to_string(), received: entry.received })
         .collect();
-    let page = Commit { cursor: Some(cursor.clone()), start, seen, ..Commit::default() };
+    let page = Commit { cursor: Some(cursor), start, seen, ..Commit::default() };
     let wanted: Vec<Wanted> =
         new.into_iter().map(|entry| Wanted { id: entry.id, attempts: 0, size: entry.size }).collect();
-    let items = if wanted.len() <= AT_ONCE && wanted.iter().all(|wanted| wanted.size.is_some()) {
-        fetch(turn, mailbox, &wanted, page).await?
-    } else {
-        turn.holding.has_inbound = true;
-        turn.commit(page).await?;
-        turn.holding.cursor = Some(cursor);
-        return drain(turn, mailbox).await;
-    };
-    turn.holding.cursor = Some(cursor);
-    Ok(Done { items, more: false })
+    if wanted.len() <= AT_ONCE && wanted.iter().all(|wanted| wanted.size.is_some()) {
+        let items = fetch(turn, mailbox, &wanted, page, Some(before)).await?;
+        return Ok(Done { items: before.items + items, ..before });
+    }
+    turn.commit(page).await?;
+    let done = drain(turn, mailbox).await?;
+    Ok(Done { items: before.items + done.items, more: before.more || done.more })
 }
 
 /// Takes up rows of `inbound`, each at most once in a turn. More: there are rows that were not taken up.
@@ -178,7 +175,7 @@ async fn drain(turn: &mut Turn, mailbox: &Mailbox) -> Result<Done, Trouble> {
         wanted.retain(|wanted| wanted.size.is_some());
         let lost = moved_if_wished(turn, mailbox, lost).await;
         let page = Commit { facts: facts_of(turn, &lost), items: lost, ..Commit::default() };
-        items += fetch(turn, mailbox, &wanted, page).await?;
+        items += fetch(turn, mailbox, &wanted, page, None).await?;
     }
     turn.holding.has_inbound = more || !turn.shared.store.inbound(turn.mailbox, 1).await?.is_empty();
     Ok(Done { items, more })
@@ -194,29 +191,25 @@ async fn move_failed(turn: &mut Turn, mailbox: &Mailbox) -> Result<(), Trouble> 
     Ok(())
 }
 
-/// Fetches items in portions; each portion is one commit, the first together with `page`. Returns how many were
-/// tracked.
-async fn fetch(turn: &mut Turn, mailbox: &Mailbox, wanted: &[Wanted], page: Commit) -> Result<u32, Trouble> {
+/// Fetches items in portions; each portion is one commit, the first together with `page`. With `before`, what the turn
+/// has done so far, its last commit may be the turn's last. Returns how many were tracked.
+async fn fetch(
+    turn: &mut Turn,
+    mailbox: &Mailbox,
+    wanted: &[Wanted],
+    page: Commit,
+    before: Option<Done>,
+) -> Result<u32, Trouble> {
     let sizes: Vec<u64> = wanted.iter().map(|wanted| wanted.size.unwrap_or_default()).collect();
+    let mut portions = tracking::portions(&turn.shared.settings.portions, &sizes).into_iter().peekable();
     let mut page = Some(page);
     let mut tracked = 0;
-    for portion in tracking::portions(&turn.shared.settings.portions, &sizes) {
-        let places = match &portion {
-            Portion::Together(places) => places.clone(),
-            Portion::Alone(place) | Portion::TooLarge(place) => vec![*place],
-        };
-        let chosen: Vec<&Wanted> = places.iter().filter_map(|place| wanted.get(*place)).collect();
-        let fetched = match portion {
-            Portion::Together(_) => together(turn, mailbox, &chosen).await,
-            Portion::Alone(_) => alone(turn, mailbox, &chosen).await,
-            Portion::TooLarge(_) => Ok(too_large(turn, &chosen)),
-        };
-        let items = match fetched {
+    while let Some(portion) = portions.next() {
+        let items = match fetch_portion(turn, mailbox, wanted, portion).await {
             Ok(items) => moved_if_wished(turn, mailbox, items).await,
             Err(trouble) => {
                 // What the page told is kept, whatever became of its contents.
                 if let Some(page) = page.take().filter(|page| page.cursor.is_some()) {
-                    turn.holding.has_inbound = true;
                     turn.commit(page).await?;
                 }
                 return Err(trouble);
@@ -225,16 +218,42 @@ async fn fetch(turn: &mut Turn, mailbox: &Mailbox, wanted: &[Wanted], page: Comm
         tracked += items.iter().filter(|item| matches!(item, Item::Track(_))).count() as u32;
         let mut commit = page.take().unwrap_or_default();
         commit.facts.extend(facts_of(turn, &items));
-        let moving = items.iter().any(|item| matches!(item, Item::Move { .. }));
-        let again = items.iter().any(|item| matches!(item, Item::Again { .. })) || items.len() < chosen.len();
-        turn.holding.has_inbound |= moving || again;
         commit.items.extend(items);
-        turn.commit(commit).await?;
+        let before = before.filter(|_| portions.peek().is_none());
+        commit_portion(turn, commit, before.map(|before| Done { items: before.items + tracked, ..before }))
+            .await?;
     }
     if let Some(page) = page {
-        turn.commit(page).await?;
+        commit_portion(turn, page, before).await?;
     }
     Ok(tracked)
+}
+
+/// With `done`, the turn will have done this, unless something waits for more of it.
+async fn commit_portion(turn: &mut Turn, commit: Commit, done: Option<Done>) -> Result<(), Trouble> {
+    let waits = turn.holding.has_inbound || commit.leaves_inbound();
+    match done.filter(|_| !waits) {
+        Some(done) => turn.commit_last(commit, done).await,
+        None => turn.commit(commit).await,
+    }
+}
+
+async fn fetch_portion(
+    turn: &Turn,
+    mailbox: &Mailbox,
+    wanted: &[Wanted],
+    portion: Portion,
+) -> Result<Vec<Item>, Trouble> {
+    let places = match &portion {
+        Portion::Together(places) => places.clone(),
+        Portion::Alone(place) | Portion::TooLarge(place) => vec![*place],
+    };
+    let chosen: Vec<&Wanted> = places.iter().filter_map(|place| wanted.get(*place)).collect();
+    match portion {
+        Portion::Together(_) => together(turn, mailbox, &chosen).await,
+        Portion::Alone(_) => alone(turn, mailbox, &chosen).await,
+        Portion::TooLarge(_) => Ok(too_large(turn, &chosen)),
+    }
 }
 
 async fn together(turn: &Turn, mailbox: &Mailbox, wanted: &[&Wanted]) -> Result<Vec<Item>, Trouble> {
@@ -246,12 +265,10 @@ async fn together(turn: &Turn, mailbox: &Mailbox, wanted: &[&Wanted]) -> Result<
         match message {
             Ok(message) => {
                 let head = read_head(&message.content);
-                let hash: [u8; 32] = Sha256::digest(&message.content).into();
                 let fetched = Fetched {
                     received: message.item.received,
                     change_key: message.item.id.change_key.as_deref().unwrap_or_default().to_owned(),
                     size: message.content.len() as u64,
-                    hash,
                     body: Body::Whole(message.content.into()),
                 };
                 items.push(track(turn, &wanted.id, head, fetched).await?);
@@ -272,7 +289,6 @@ struct Fetched {
     received: Option<Timestamp>,
     change_key: String,
     size: u64,
-    hash: [u8; 32],
     body: Body,
 }
 
@@ -288,8 +304,13 @@ async fn track(turn: &Turn, id: &ItemId, head: Head, fetched: Fetched) -> Result
         return Ok(Item::Drop { item_id });
     }
     let usable = head.message_id.as_deref().and_then(MessageKey::of_message_id);
-    let key =
-        usable.unwrap_or_else(|| MessageKey::of_content(turn.mailbox, &head, fetched.size, &fetched.hash));
+    let key = usable.unwrap_or_else(|| {
+        let hash = match &fetched.body {
+            Body::Whole(bytes) => Sha256::digest(bytes).into(),
+            Body::Uploaded { hash, .. } => *hash,
+        };
+        MessageKey::of_content(turn.mailbox, &head, fetched.size, &hash)
+    });
     Ok(Item::Track(Box::new(Tracked {
         record: RecordId::new(turn.shared.new_id()),
         item_id,
@@ -359,7 +380,6 @@ async fn alone(turn: &Turn, mailbox: &Mailbox, wanted: &[&Wanted]) -> Result<Vec
                 received: answer.value.item.received,
                 change_key: answer.value.item.id.change_key.as_deref().unwrap_or_default().to_owned(),
                 size: chunks.size,
-                hash,
                 body: Body::Uploaded { upload: chunks.upload, hash, size: chunks.size },
             };
             Ok(vec![track(turn, &wanted.id, read_head(&chunks.head), fetched).await?])
