@@ -25,8 +25,8 @@ const SIZE: usize = 5600;
 /// # Errors
 /// A process that does not begin, or makes no request.
 pub async fn run(stand: &Stand) -> Outcome<Table> {
-    let plain = Sim::start(stand, "sim-fetch", 1, &["--no-gzip"])?;
-    let packed = Sim::start(stand, "sim-fetch-gzip", 1, &[])?;
+    let plain = Sim::start(stand, "sim-fetch", 1, &["--no-gzip"]).await?;
+    let packed = Sim::start(stand, "sim-fetch-gzip", 1, &[]).await?;
     for sim in [&plain, &packed] {
         for address in sim.addresses()? {
             sim.deliver(&address, MESSAGES, SIZE).await?;

@@ -24,12 +24,12 @@ const PACED: [&str; 4] =
 /// A process that does not begin, or makes no request.
 pub async fn run(stand: &Stand) -> Outcome<Table> {
     let mailboxes = stand.count(1000, 100);
-    let sim = Sim::start(stand, "sim-poll", mailboxes, &["--no-gzip"])?;
+    let sim = Sim::start(stand, "sim-poll", mailboxes, &["--no-gzip"]).await?;
     let (hurried, slow) = (Data::new(stand, "data-poll"), Data::new(stand, "data-paced"));
     for (data, pace, idle_max) in [(&hurried, &HURRIED, "10ms"), (&slow, &PACED, "5s")] {
-        let server = data.serve(pace)?;
-        data.enable(&sim, &sim.addresses()?, idle_max)?;
-        server.stop()?;
+        let server = data.serve(pace).await?;
+        data.enable(&sim, &sim.addresses()?, idle_max).await?;
+        server.stop().await?;
     }
     let (mut ours, mut wrk, mut exchangelib, mut paced) = (vec![], vec![], vec![], vec![]);
     for _ in 0..stand.rounds {
@@ -55,10 +55,10 @@ pub async fn run(stand: &Stand) -> Outcome<Table> {
 
 async fn worker(stand: &Stand, data: &Data<'_>, sim: &Sim, pace: &[&str]) -> Outcome<Window> {
     let (warm, long) = stand.times();
-    let server = data.serve(pace)?;
+    let server = data.serve(pace).await?;
     tokio::time::sleep(warm).await;
     let window = watch(&server, sim, POLL, long).await?;
-    server.stop()?;
+    server.stop().await?;
     Ok(window)
 }
 

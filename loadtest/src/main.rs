@@ -17,6 +17,7 @@ mod window;
 use std::{error::Error, path::PathBuf, process::ExitCode};
 
 use clap::Parser;
+use tokio::signal::unix::{SignalKind, signal};
 
 use crate::{figures::Table, stand::Stand};
 
@@ -77,13 +78,28 @@ enum Command {
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> ExitCode {
-    match run(Arguments::parse()).await {
+    let arguments = Arguments::parse();
+    // Whatever runs is dropped, and every process with it.
+    let ended = tokio::select! {
+        ended = run(arguments) => ended,
+        signal = stopped() => signal.and_then(|signal| Err(format!("{signal}: everything was stopped").into())),
+    };
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             eprintln!("error: {error}");
             ExitCode::FAILURE
         }
     }
+}
+
+/// Comes back with the signal that asks this program to end.
+async fn stopped() -> Outcome<&'static str> {
+    let (mut term, mut int) = (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+    Ok(tokio::select! {
+        _ = term.recv() => "SIGTERM",
+        _ = int.recv() => "SIGINT",
+    })
 }
 
 async fn run(arguments: Arguments) -> Outcome {

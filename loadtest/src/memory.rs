@@ -24,28 +24,28 @@ pub async fn run(stand: &Stand) -> Outcome<Table> {
     let keys = ["active_period", "active_min", "active_max", "idle_max"];
     let settings: Vec<String> = keys.iter().map(|key| format!("sync.{key}={period}")).collect();
     let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
-    let sim = Sim::start(stand, "sim-memory", many, &["--state-items", "500"])?;
+    let sim = Sim::start(stand, "sim-memory", many, &["--state-items", "500"]).await?;
     let addresses = sim.addresses()?;
     let data = Data::new(stand, "data-memory");
     let mut table = Table::new(format!("Resident memory, Inboxes of 500 items, polled every {period}"));
 
-    let server = data.serve(&settings)?;
+    let server = data.serve(&settings).await?;
     tokio::time::sleep(Duration::from_secs(5)).await;
     let nothing = server.resident()?;
-    server.stop()?;
+    server.stop().await?;
     table.row("no mailbox", "MB", &[nothing as f64 / 1e6]);
     let mut before = 0;
     for count in [few, many] {
-        let server = data.serve(&settings)?;
-        data.enable(&sim, addresses.get(before..count).unwrap_or_default(), &period)?;
+        let server = data.serve(&settings).await?;
+        data.enable(&sim, addresses.get(before..count).unwrap_or_default(), &period).await?;
         // What it held to set them up is not what it holds while they are idle.
-        server.stop()?;
-        let server = data.serve(&settings)?;
+        server.stop().await?;
+        let server = data.serve(&settings).await?;
         let resident = settled(&server, &sim, count).await?;
         table.row(format!("{count} mailboxes"), "MB", &[resident as f64 / 1e6]);
         let each = resident.saturating_sub(nothing) as f64 / count as f64;
         table.row(format!("each of {count}"), "kB/mailbox", &[each / 1000.0]);
-        server.stop()?;
+        server.stop().await?;
         before = count;
     }
     Ok(told(table))

@@ -2,9 +2,9 @@
 
 use std::{
     ffi::OsStr,
-    io::{BufRead as _, BufReader},
     path::Path,
     process::{Child, Command, Stdio},
+    time::Duration,
 };
 
 use rustix::{
@@ -12,6 +12,10 @@ use rustix::{
     thread::{CpuSet, sched_setaffinity},
 };
 use serde::de::DeserializeOwned;
+use tokio::{
+    io::{AsyncBufReadExt as _, BufReader},
+    process::ChildStdout,
+};
 
 use crate::Outcome;
 
@@ -57,7 +61,7 @@ impl Process {
     ///
     /// # Errors
     /// It cannot be started, or its first line is not what is expected.
-    pub fn ready<A: AsRef<OsStr>, T: DeserializeOwned>(
+    pub async fn ready<A: AsRef<OsStr>, T: DeserializeOwned>(
         core: usize,
         program: &Path,
         arguments: impl IntoIterator<Item = A>,
@@ -68,8 +72,8 @@ impl Process {
         command.args(arguments).stdin(Stdio::null()).stdout(Stdio::piped()).stderr(log_file);
         let mut process = Self::spawn(core, &mut command)?;
         let mut line = String::new();
-        let out = process.child.stdout.take().ok_or("its output is ours")?;
-        BufReader::new(out).read_line(&mut line)?;
+        let out = ChildStdout::from_std(process.child.stdout.take().ok_or("its output is ours")?)?;
+        BufReader::new(out).read_line(&mut line).await?;
         let ready = serde_json::from_str(&line).map_err(|error| {
             format!("{} did not begin ({error}): see {}", program.display(), log.display())
         })?;
@@ -116,10 +120,12 @@ impl Process {
     ///
     /// # Errors
     /// It cannot be asked.
-    pub fn stop(mut self) -> Outcome {
+    pub async fn stop(mut self) -> Outcome {
         let pid = Pid::from_raw(self.child.id().cast_signed()).ok_or("no such process")?;
         kill_process(pid, Signal::TERM)?;
-        self.child.wait()?;
+        while self.child.try_wait()?.is_none() {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
         Ok(())
     }
 }

@@ -4,13 +4,14 @@ use std::{
     fs::Permissions,
     os::unix::fs::PermissionsExt as _,
     path::PathBuf,
-    process::{Command, Stdio},
+    process::Stdio,
     time::{Duration, Instant},
 };
 
 use mailyard::control::Control;
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
+use tokio::process::Command;
 
 use crate::{
     Outcome,
@@ -115,12 +116,12 @@ impl Sim {
     ///
     /// # Errors
     /// It does not begin.
-    pub fn start(stand: &Stand, name: &str, mailboxes: usize, more: &[&str]) -> Outcome<Self> {
+    pub async fn start(stand: &Stand, name: &str, mailboxes: usize, more: &[&str]) -> Outcome<Self> {
         let (folder, mailboxes) = (stand.path(name).to_string_lossy().into_owned(), mailboxes.to_string());
         let mut arguments = vec!["sim", "--mailboxes", &mailboxes, "--folder", &folder];
         arguments.extend(more);
         let log = stand.path(&format!("{name}.log"));
-        let (process, ready) = Process::ready::<_, Ready>(SERVER, &stand.binary, arguments, &log)?;
+        let (process, ready) = Process::ready::<_, Ready>(SERVER, &stand.binary, arguments, &log).await?;
         Ok(Self { control: Control::new(&ready.control_url), ready, _process: process })
     }
 
@@ -184,12 +185,13 @@ impl<'a> Data<'a> {
     ///
     /// # Errors
     /// It does not begin.
-    pub fn serve(&self, settings: &[&str]) -> Outcome<Process> {
+    pub async fn serve(&self, settings: &[&str]) -> Outcome<Process> {
         let folder = self.folder.to_string_lossy().into_owned();
         let mut arguments = vec!["--data", &folder, "serve", "--set", "log.level=warn"];
         arguments.extend(settings.iter().flat_map(|setting| ["--set", setting]));
         let log = self.log();
-        let (process, _ready) = Process::ready::<_, Value>(CLIENT, &self.stand.binary, arguments, &log)?;
+        let (process, _ready) =
+            Process::ready::<_, Value>(CLIENT, &self.stand.binary, arguments, &log).await?;
         Ok(process)
     }
 
@@ -197,32 +199,32 @@ impl<'a> Data<'a> {
     ///
     /// # Errors
     /// The server refuses, or not all of them work.
-    pub fn enable(&self, sim: &Sim, addresses: &[String], idle_max: &str) -> Outcome {
+    pub async fn enable(&self, sim: &Sim, addresses: &[String], idle_max: &str) -> Outcome {
         let password = self.stand.path("password");
         std::fs::write(&password, &sim.ready.password)?;
         std::fs::set_permissions(&password, Permissions::from_mode(0o600))?;
         let (password, ca) = (password.to_string_lossy(), sim.ready.ca_file.to_string_lossy());
-        if self.call(&["profile", "get", "Load"]).is_err() {
+        if self.call(&["profile", "get", "Load"]).await.is_err() {
             #[rustfmt::skip]
             self.call(&[
                 "profile", "create", "Load", "--url", &sim.ready.ews_url, "--auth", "basic", "--user", &sim.ready.user,
                 "--password-file", &password, "--ca-file", &ca, "--max-connections", "64", "--idle-max", idle_max,
-            ])?;
+            ]).await?;
         }
         let rows: Vec<String> =
             addresses.iter().map(|address| format!("{address},{address},user,Load,sss,sss,none\n")).collect();
         let file = self.stand.path("mailboxes.csv");
         let header = "address,display_name,kind,profile,incoming,outgoing,act\n";
         std::fs::write(&file, format!("{header}{}", rows.concat()))?;
-        self.call(&["mailbox", "import", &file.to_string_lossy()])?;
-        self.call(&["mailbox", "approve", "--all"])?;
-        self.call(&["mailbox", "test-enable", "--all", "--wait"])
+        self.call(&["mailbox", "import", &file.to_string_lossy()]).await?;
+        self.call(&["mailbox", "approve", "--all"]).await?;
+        self.call(&["mailbox", "test-enable", "--all", "--wait"]).await
     }
 
-    fn call(&self, arguments: &[&str]) -> Outcome {
+    async fn call(&self, arguments: &[&str]) -> Outcome {
         let mut command = Command::new(&self.stand.binary);
-        command.arg("--data").arg(&self.folder).args(arguments).stdin(Stdio::null());
-        let output = command.output()?;
+        command.arg("--data").arg(&self.folder).args(arguments).stdin(Stdio::null()).kill_on_drop(true);
+        let output = command.output().await?;
         if output.status.success() {
             return Ok(());
         }

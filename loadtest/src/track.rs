@@ -32,15 +32,15 @@ const LONGEST: Duration = Duration::from_mins(5);
 /// A process that does not begin, or messages that are not tracked.
 pub async fn run(stand: &Stand) -> Outcome<Table> {
     let mailboxes = stand.count(1000, 100);
-    let sim = Sim::start(stand, "sim-track", mailboxes, &[])?;
+    let sim = Sim::start(stand, "sim-track", mailboxes, &[]).await?;
     let addresses = sim.addresses()?;
     let data = Data::new(stand, "data-track");
     let ops = free()?;
     let page = format!("listen.ops={ops}");
     let mut settings = PACE.to_vec();
     settings.push(&page);
-    let server = data.serve(&settings)?;
-    data.enable(&sim, &addresses, "2s")?;
+    let server = data.serve(&settings).await?;
+    data.enable(&sim, &addresses, "2s").await?;
     let mut table =
         Table::new(format!("Messages of 6 KB tracked and committed (SQLite), {mailboxes} mailboxes"));
     for (what, count) in [("ten to each mailbox", 10), ("one to each mailbox", 1)] {
@@ -53,7 +53,7 @@ pub async fn run(stand: &Stand) -> Outcome<Table> {
         table.row(what, "CPU ms/message", &cpu);
         table.row(what, "messages/s", &rate);
     }
-    server.stop()?;
+    server.stop().await?;
     Ok(told(table))
 }
 
