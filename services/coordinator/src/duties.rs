@@ -23,7 +23,9 @@ use tokio::sync::watch;
 use crate::{lanes::lanes, leader::Leader, leadership::Leading, mail::Mailer};
 
 /// Between two looks without a nudge.
-const LOOKED: Duration = Duration::from_millis(500);
+const LOOKED: Duration = Duration::from_secs(1);
+/// The same for mails that are due: the first attempt follows a nudge, the others have time.
+const MAILS_LOOKED: Duration = Duration::from_secs(5);
 /// Mailboxes of one operation that are being tested at once.
 const TESTED_AT_ONCE: u64 = 200;
 /// Long-running operations looked at in one round.
@@ -89,7 +91,7 @@ impl Duties {
             {
                 tracing::warn!(%error, "what became of a mail could not be kept");
             }
-            let _late = tokio::time::timeout(LOOKED, nudged.changed()).await;
+            let _late = tokio::time::timeout(MAILS_LOOKED, nudged.changed()).await;
         }
     }
 

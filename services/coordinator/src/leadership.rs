@@ -63,7 +63,8 @@ impl Leading {
         result
     }
 
-    /// Leads on, or stands for leader. With proof that nobody else can be there, at once.
+    /// Leads on, or stands for leader. A leadership that was renewed a moment ago is relied on: each write of it shows
+    /// whether it still is one. With proof that nobody else can be there, at once.
     ///
     /// # Errors
     /// The store's; what was believed of the leadership stays until its lease has ended.
@@ -75,6 +76,9 @@ impl Leading {
     ) -> Result<Option<Leadership>, StoreError> {
         let asked = Instant::now();
         if let Some(lead) = self.now() {
+            if self.renewed().elapsed() < RENEWED {
+                return Ok(Some(lead));
+            }
             match self.learn(&lead, store.renew_leadership(&lead, LEASE).await) {
                 Ok(()) => {
                     *self.renewed() = asked;
@@ -101,5 +105,28 @@ impl Leading {
 
     fn renewed(&self) -> MutexGuard<'_, Instant> {
         self.renewed.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mailyard_store::{MasterKey, SqliteStore, fleet::Fleet as _};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn a_leadership_is_relied_on_between_two_renewals() {
+        let folder = tempfile::tempdir().expect("a folder");
+        let key = MasterKey::load_or_create(&folder.path().join("master.key")).expect("a key");
+        let store = SqliteStore::open(&folder.path().join("mailyard.db"), key).await.expect("a store");
+        let leading = Leading::default();
+        let first = leading.keep(&store, "one", None).await.expect("an answer").expect("nobody else leads");
+        let other = store.elect("two", LEASE * 100, Some(SoleHolder)).await.expect("an answer");
+        assert!(other.is_some());
+        assert_eq!(leading.keep(&store, "one", None).await.expect("nothing is asked"), Some(first));
+        tokio::time::pause();
+        tokio::time::advance(RENEWED).await;
+        tokio::time::resume();
+        assert_eq!(leading.keep(&store, "one", None).await.expect("an answer"), None, "another one leads");
     }
 }

@@ -7,7 +7,7 @@ use mailyard_policy::{
     Timestamp,
     id::{Epoch, Incarnation, Nonce, ShardId, Term, WorkerId},
 };
-use sqlx::{Row as _, sqlite::SqliteRow};
+use sqlx::{AssertSqlSafe, Row as _, sqlite::SqliteRow};
 
 use super::{
     SqliteStore, Tx, commit,
@@ -27,6 +27,25 @@ pub(super) async fn guard(tx: &mut Tx, lead: &Leadership) -> Result<()> {
         .fetch_optional(&mut **tx)
         .await?;
     found.map(drop).ok_or(Error::Fenced)
+}
+
+/// True if there is something to write for the leader: told by a reader, so that looking in vain leaves the one writer
+/// alone. The condition is a query, with these bound to it.
+pub(super) async fn awaits(
+    store: &SqliteStore,
+    lead: &Leadership,
+    condition: &'static str,
+    bound: &[i64],
+) -> Result<bool> {
+    let sql = format!(
+        "SELECT EXISTS (SELECT 1 FROM coordinator WHERE term = ? AND nonce = ?) AS leads, EXISTS ({condition}) AS waits"
+    );
+    let mut query = sqlx::query(AssertSqlSafe(sql)).bind(lead.term.0 as i64).bind(lead.nonce.key());
+    for value in bound {
+        query = query.bind(*value);
+    }
+    let row = query.fetch_one(&store.readers).await?;
+    if row.flag("leads")? { row.flag("waits") } else { Err(Error::Fenced) }
 }
 
 /// The next number of all terms and grants.
@@ -84,13 +103,17 @@ impl Fleet for SqliteStore {
     }
 
     async fn renew_leadership(&self, lead: &Leadership, lease: Duration) -> Result<()> {
-        let mut tx = self.begin().await?;
-        guard(&mut tx, lead).await?;
-        sqlx::query(concat!("UPDATE coordinator SET lease_until = ? + ", now!()))
-            .bind(duration_millis(lease))
-            .execute(&mut *tx)
-            .await?;
-        commit(tx).await
+        let done = sqlx::query(concat!(
+            "UPDATE coordinator SET lease_until = ? + ",
+            now!(),
+            " WHERE term = ? AND nonce = ?"
+        ))
+        .bind(duration_millis(lease))
+        .bind(lead.term.0 as i64)
+        .bind(lead.nonce.key())
+        .execute(&self.writer)
+        .await?;
+        if done.rows_affected() == 1 { Ok(()) } else { Err(Error::Fenced) }
     }
 
     async fn register(
@@ -144,6 +167,10 @@ impl Fleet for SqliteStore {
     }
 
     async fn declare_dead(&self, lead: &Leadership, grace: Duration) -> Result<Vec<Incarnation>> {
+        let silent = concat!("SELECT 1 FROM worker WHERE state <> 'dead' AND lease_until + ? < ", now!());
+        if !awaits(self, lead, silent, &[duration_millis(grace)]).await? {
+            return Ok(Vec::new());
+        }
         let mut tx = self.begin().await?;
         guard(&mut tx, lead).await?;
         let rows = sqlx::query(concat!(

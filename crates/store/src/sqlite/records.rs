@@ -11,7 +11,7 @@ use sqlx::{Row as _, sqlite::SqliteRow};
 
 use super::{
     SqliteStore, commit,
-    fleet::guard,
+    fleet::{awaits, guard},
     mailbox::wish_poll,
     outgoing::settled,
     rows::{Columns as _, Key as _},
@@ -99,6 +99,9 @@ impl Records for SqliteStore {
     }
 
     async fn publish(&self, lead: &Leadership, limit: u32) -> Result<u64> {
+        if !awaits(self, lead, "SELECT 1 FROM event WHERE position IS NULL", &[]).await? {
+            return Ok(0);
+        }
         let mut tx = self.begin().await?;
         guard(&mut tx, lead).await?;
         let rows =

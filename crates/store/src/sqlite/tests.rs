@@ -202,3 +202,20 @@ async fn no_frequent_question_reads_whole_tables() {
         }
     }
 }
+
+/// What is looked for by the clock is looked for on a reader: the writer is left to those who have something to write.
+#[tokio::test]
+async fn looking_in_vain_asks_nothing_of_the_writer() {
+    use crate::{
+        fleet::{Fleet as _, SoleHolder},
+        records::Records as _,
+    };
+    let place = Place::new();
+    let store = place.open().await.expect("it opens");
+    let hour = Duration::from_hours(1);
+    let lead = store.elect("one", hour, Some(SoleHolder)).await.expect("it leads").expect("nobody else does");
+    let _writing = store.begin().await.expect("the writer");
+    let looking = async { (store.publish(&lead, 9).await, store.declare_dead(&lead, hour).await) };
+    let looked = tokio::time::timeout(Duration::from_secs(10), looking).await.expect("nothing is waited for");
+    assert!(matches!(looked, (Ok(0), Ok(dead)) if dead.is_empty()));
+}

@@ -199,7 +199,11 @@ impl Desk {
         if booking.ratios.is_empty() && booking.alerts.is_empty() {
             return Ok(());
         }
-        arguments.store.book(&self.lead, &booking).await
+        arguments.store.book(&self.lead, &booking).await?;
+        if !booking.notices.is_empty() {
+            arguments.nudged.send_replace(());
+        }
+        Ok(())
     }
 
     /// The breaker of any lane holds the mailboxes of the whole profile back.
