@@ -9,7 +9,7 @@ use std::{error::Error, future::Future, path::PathBuf, sync::Arc, time::Duration
 
 use mailyard::embedded;
 use mailyard_coordinator::{Coordinator, leader::Leader, leadership::Leading};
-use mailyard_exchange_sim::{Options, Simulator};
+use mailyard_exchange_sim::{Made, Options, Rule, Simulator};
 use mailyard_host::{clock, config::Config, metrics::Metrics, shutdown::Shutdown};
 use mailyard_policy::{
     Timestamp,
@@ -30,6 +30,19 @@ use mailyard_worker::settings::Settings;
 
 /// What any step may fail with.
 pub type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
+
+/// So many messages of the simulator's own making, to one mailbox.
+pub fn made(to: &str, count: u32) -> Made {
+    Made { to: vec![to.to_owned()], count: Some(count), ..Made::default() }
+}
+
+/// A rule of a fault, as the simulator's control reads it.
+///
+/// # Errors
+/// It is none.
+pub fn rule(json: &str) -> Outcome<Rule> {
+    Ok(serde_json::from_str(json)?)
+}
 
 /// Everything together, on free ports and in a folder of its own.
 pub struct Stage {

@@ -1,6 +1,6 @@
 //! Our client against the simulator: two independent readings of the protocol that must agree.
 
-use std::{error::Error, time::Duration};
+use std::time::Duration;
 
 use mailyard_exchange::{
     Authentication, Client, Config, Gate,
@@ -10,10 +10,9 @@ use mailyard_exchange::{
         SendItem, Shape, SyncFolderItems, WellKnown,
     },
 };
-use mailyard_exchange_sim::{Made, Options, Rule, Simulator};
+use mailyard_exchange_sim::{Made, Options, Simulator};
 use mailyard_policy::{Reason, Timestamp, id::ProfileId};
-
-type Outcome = Result<(), Box<dyn Error>>;
+use mailyard_tests::{Outcome, made, rule};
 
 const INBOX: Folder = Folder::WellKnown(WellKnown::Inbox);
 const DRAFTS: Folder = Folder::WellKnown(WellKnown::Drafts);
@@ -31,7 +30,7 @@ struct Stage {
     _folder: tempfile::TempDir,
 }
 
-async fn stage(mailboxes: usize) -> Result<Stage, Box<dyn Error>> {
+async fn stage(mailboxes: usize) -> Outcome<Stage> {
     let folder = tempfile::tempdir()?;
     let simulator = Simulator::start(Options::new(mailboxes, 1, folder.path())).await?;
     let ready = simulator.ready();
@@ -52,10 +51,6 @@ async fn stage(mailboxes: usize) -> Result<Stage, Box<dyn Error>> {
     let client = Client::new(config, Gate::new(ProfileId::new(1), 10, None, clock))?;
     let addresses = simulator.addresses();
     Ok(Stage { simulator, client, addresses, _folder: folder })
-}
-
-fn made(to: &str, count: u32) -> Made {
-    Made { to: vec![to.to_owned()], count: Some(count), ..Made::default() }
 }
 
 #[tokio::test]
@@ -190,10 +185,6 @@ async fn folders_are_made_once_and_items_move_into_them() -> Outcome {
     stage.client.call(me, &delete).await?.one()?;
     assert_eq!(stage.simulator.list(me, "deleteditems").map(|listed| listed.len()), Some(1));
     Ok(())
-}
-
-fn rule(json: &str) -> Result<Rule, Box<dyn Error>> {
-    Ok(serde_json::from_str(json)?)
 }
 
 #[tokio::test]

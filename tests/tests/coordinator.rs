@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use mailyard_exchange_sim::{Options, Rule};
+use mailyard_exchange_sim::Options;
 use mailyard_host::{clock, config::Config};
 use mailyard_policy::{
     Reason,
@@ -13,13 +13,9 @@ use mailyard_store::{
     people::{LongState, Mailbox, Selection},
     query::{Filter, Page},
 };
-use mailyard_tests::{Outcome, Stage, hurried};
+use mailyard_tests::{Outcome, Stage, hurried, rule};
 use sqlx::{Connection as _, Executor as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
-
-fn rule(json: &str) -> Outcome<Rule> {
-    Ok(serde_json::from_str(json)?)
-}
 
 /// What holds for a minute holds for a moment.
 fn config() -> Config {

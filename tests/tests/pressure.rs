@@ -2,7 +2,6 @@
 
 use std::time::Duration;
 
-use mailyard_exchange_sim::{Made, Rule};
 use mailyard_host::clock;
 use mailyard_policy::{Reason, id::ProfileId, operation::Kind, outbox};
 use mailyard_store::{
@@ -10,16 +9,8 @@ use mailyard_store::{
     query::Page,
     records::{Direction, EmailState},
 };
-use mailyard_tests::{Outcome, Stage, hurried};
+use mailyard_tests::{Outcome, Stage, hurried, made, rule};
 use mailyard_worker::settings::Settings;
-
-fn made(to: &str, count: u32) -> Made {
-    Made { to: vec![to.to_owned()], count: Some(count), ..Made::default() }
-}
-
-fn rule(json: &str) -> Outcome<Rule> {
-    Ok(serde_json::from_str(json)?)
-}
 
 /// Changes the profile of the stage.
 async fn change(stage: &Stage, how: impl FnOnce(Profile) -> Profile) -> Outcome<Profile> {

@@ -1,6 +1,6 @@
 //! Stories of a worker between a simulated Exchange and a store: what comes in is tracked, what is enqueued leaves.
 
-use mailyard_exchange_sim::{Made, Rule};
+use mailyard_exchange_sim::Made;
 use mailyard_policy::{
     Reason,
     operation::{Health, Kind, State},
@@ -10,15 +10,7 @@ use mailyard_store::{
     query::Page,
     records::{Direction, EmailState},
 };
-use mailyard_tests::{Outcome, Stage, hurried};
-
-fn made(to: &str, count: u32) -> Made {
-    Made { to: vec![to.to_owned()], count: Some(count), ..Made::default() }
-}
-
-fn rule(json: &str) -> Outcome<Rule> {
-    Ok(serde_json::from_str(json)?)
-}
+use mailyard_tests::{Outcome, Stage, hurried, made, rule};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn delivered_mail_is_tracked_once_whatever_happens_to_the_answers() -> Outcome {

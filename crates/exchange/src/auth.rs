@@ -171,14 +171,13 @@ impl Authenticator {
 
     /// How a request is made ready on a connection that is not authenticated.
     pub fn begin(&self, scheme: Scheme) -> Step<'_> {
-        let first = ntlm::negotiate();
         let token = match scheme {
             Scheme::Basic => {
                 let value = self.basic.clone().unwrap_or_default();
                 return Step::Ready(Authorization::Header { scheme, value });
             }
-            Scheme::Ntlm => first,
-            Scheme::Negotiate => spnego::init(&first),
+            Scheme::Ntlm => ntlm::negotiate(),
+            Scheme::Negotiate => spnego::init(&ntlm::negotiate()),
         };
         Step::Handshake(Handshake { authenticator: self, scheme, value: value(scheme, &token) })
     }

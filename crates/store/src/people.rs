@@ -374,8 +374,8 @@ pub trait People: Send + Sync {
     async fn want_polls(&self, org: &Org, selection: &Selection) -> Result<WantedPolls>;
 
     /// Starts a test & enable: the operation and one row per selected mailbox, all or nothing.
-    /// `SELECTION_EMPTY` if nothing is selected. Rows that cannot be tested (no method, no profile, unreadable, not approved where
-    /// the settings demand approval) end at once as skipped with their reason.
+    /// `SELECTION_EMPTY` if nothing is selected. Rows that cannot be tested (no method, no profile, unreadable, not
+    /// approved where the settings demand approval) end at once as skipped with their reason.
     async fn start_test(
         &self,
         org: &Org,

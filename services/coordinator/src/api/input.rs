@@ -15,6 +15,8 @@ use crate::{filter::shown, import::is_address};
 pub(super) const SHORT: usize = 256;
 /// A description; characters.
 pub(super) const LONG: usize = 4096;
+/// Changes without an etag are tried so often when somebody else was quicker.
+const ATTEMPTS: usize = 5;
 /// The first moment of the year 10000: later ones cannot be written as RFC 3339.
 const LAST_MOMENT: i64 = 253_402_300_800_000;
 
@@ -121,6 +123,12 @@ pub(super) fn check_etag(field: &str, given: &str, revision: Revision) -> Result
     let given: String = given.chars().take(SHORT).collect();
     let detail = format!("the object has the etag {current} by now, the request has {given}");
     Err(refusal(Reason::EtagMismatch, field, &detail))
+}
+
+/// True if a change is tried anew: somebody else was quicker, and the caller has not said what he has read.
+pub(super) fn goes_again(given: &str, attempt: usize, error: &mailyard_store::Error) -> bool {
+    let race = matches!(error, mailyard_store::Error::Refused { reason: Reason::EtagMismatch, .. });
+    given.is_empty() && attempt < ATTEMPTS && race
 }
 
 /// The fields to change: those of the mask, `*` for all; without a mask those that `is_set`.

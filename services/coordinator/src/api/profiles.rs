@@ -24,16 +24,13 @@ use tonic::{Request, Response, Status};
 
 use super::{
     Api, cut,
-    input::{check_etag, fields},
+    input::{check_etag, fields, goes_again},
     new_id,
     refuse::{Told, not_found},
     with_one_more,
 };
 use crate::{filter, page_token::Listing};
 use draft::Draft;
-
-/// Changes without an etag are tried anew when somebody else was quicker.
-pub(super) const ATTEMPTS: usize = 5;
 
 type Wire = mailyard_wire::admin::Profile;
 
@@ -70,7 +67,7 @@ impl ProfileService for Api {
             draft.apply(&message, &fields);
             let (profile, password) = draft.checked()?;
             match self.store.update_profile(&profile, password.as_ref(), set_default).await {
-                Err(error) if message.etag.is_empty() && attempt < ATTEMPTS && is_race(&error) => {
+                Err(error) if goes_again(&message.etag, attempt, &error) => {
                     attempt += 1;
                 }
                 updated => {
@@ -164,11 +161,6 @@ impl Api {
         let held_back = self.held_back(profile, None).await?;
         Ok(message::of(profile, settings.default_profile == Some(profile.id), held_back))
     }
-}
-
-/// True if somebody else changed the object between our reading and our writing.
-pub(super) fn is_race(error: &mailyard_store::Error) -> bool {
-    matches!(error, mailyard_store::Error::Refused { reason: Reason::EtagMismatch, .. })
 }
 
 /// Profiles come in the order of their folded names.

@@ -13,8 +13,7 @@ use tonic::Status;
 
 use crate::api::{
     Api,
-    input::{Input, SHORT, check_etag, fields},
-    profiles::{ATTEMPTS, is_race},
+    input::{Input, SHORT, check_etag, fields, goes_again},
     refuse::Told as _,
 };
 
@@ -44,7 +43,7 @@ impl Api {
                 return Ok(before);
             }
             match self.store.update_mailbox(&set, before.revision).await {
-                Err(error) if message.etag.is_empty() && attempt < ATTEMPTS && is_race(&error) => {
+                Err(error) if goes_again(&message.etag, attempt, &error) => {
                     attempt += 1;
                 }
                 updated => {
