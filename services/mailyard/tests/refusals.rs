@@ -6,6 +6,7 @@ use std::{
     process::{Output, Stdio},
 };
 
+use mailyard_exchange_sim::Ready;
 use mailyard_host::data_dir::{DataDir, Endpoint};
 use mailyard_tests::{Outcome, process::Process};
 
@@ -59,6 +60,25 @@ async fn a_server_that_cannot_begin_says_why() -> Outcome {
     let pid = std::process::id().to_string();
     refused(&["serve", "--data", data], 1, &["another server", &pid]).await?;
     drop(held);
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_simulator_is_what_it_is_asked_to_be() -> Outcome {
+    refused(&["sim", "--auth", "basic,kerberos"], 2, &["kerberos", "basic, ntlm, negotiate, oauth"]).await?;
+    refused(&["sim", "--version", "15.3"], 2, &["15.0", "15.1", "15.2"]).await?;
+    let folder = tempfile::tempdir()?;
+    let log = folder.path().join("log");
+    let place = format!("--folder={}", folder.path().display());
+    for (arguments, with_tokens) in [
+        (vec!["sim", &place], false),
+        (vec!["sim", "--auth", "ntlm,negotiate,oauth", "--version", "15.0", &place], true),
+    ] {
+        let (simulator, ready): (_, Ready) = Process::start(Path::new(BINARY), arguments, &log).await?;
+        assert_eq!(ready.oauth.is_some(), with_tokens);
+        assert_eq!(folder.path().join("application.pem").exists(), with_tokens);
+        assert_eq!(simulator.stop().await?, Some(0));
+    }
     Ok(())
 }
 

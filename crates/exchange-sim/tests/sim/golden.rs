@@ -5,9 +5,12 @@
 
 use std::{collections::HashMap, fs, path::PathBuf};
 
-use mailyard_exchange_sim::Made;
+use mailyard_exchange_sim::{Made, Scheme};
 
-use crate::stage::{Stage, first, soap};
+use crate::{
+    oauth::Application,
+    stage::{Stage, envelope, first, soap},
+};
 
 /// A request by its name. `{name:Element}` stands for what an earlier answer holds in its first such element.
 type Step = (&'static str, &'static str);
@@ -257,6 +260,19 @@ const REFUSED: &[Step] = &[
     ),
 ];
 
+/// Requests that are refused for what stands around them: their headers, and the rule that stands meanwhile.
+const AROUND: &[(&str, &str, &str)] = &[
+    ("FindItem.newer", "<t:RequestServerVersion Version=\"Exchange2010_SP2\"/>", ""),
+    ("FindItem.many", "", r#"{"kind":"concurrency","limit":0,"count":1}"#),
+    ("FindItem.busy", "", r#"{"kind":"concurrency","limit":0,"hint_ms":1500,"count":1}"#),
+    ("FindItem.application", "", ""),
+];
+
+/// Its fields came with Exchange 2013.
+const PREVIEWS: &str = "<m:FindItem Traversal=\"Shallow\"><m:ItemShape><t:BaseShape>IdOnly</t:BaseShape><t:AdditionalProperties>\
+                        <t:FieldURI FieldURI=\"item:Preview\"/></t:AdditionalProperties></m:ItemShape><m:ParentFolderIds>\
+                        <t:DistinguishedFolderId Id=\"inbox\"/></m:ParentFolderIds></m:FindItem>";
+
 /// Writes a step's request: names become what they stand for, references what earlier answers hold.
 fn request(template: &str, answers: &HashMap<&str, String>) -> String {
     let mut text = template.to_owned();
@@ -286,7 +302,7 @@ fn request(template: &str, answers: &HashMap<&str, String>) -> String {
 }
 
 async fn stage() -> Stage {
-    let stage = Stage::new(2, |_| {}).await;
+    let stage = Stage::new(2, |options| options.auth = vec![Scheme::Basic, Scheme::OAuth]).await;
     let me = vec![stage.address(1)];
     let made = |made: Made| assert_eq!(stage.simulator.deliver(&made), 1);
     made(Made { to: me.clone(), subject: Some("Über <uns> & mehr".to_owned()), ..Made::default() });
@@ -317,6 +333,26 @@ async fn the_conversation_is_that_of_the_golden_files() {
         let answer = stage.post(&user, "mailbox00001@exchange.test", &asked).await.expect("an answer");
         assert_eq!(answer.headers["content-type"], "text/xml; charset=utf-8", "{name}");
         assert_eq!(answer.status, if answer.body.contains("<s:Fault>") { 500 } else { 200 }, "{name}");
+        golden(format!("{name}.answer.xml"), &answer.body);
+        answers.insert(name, answer.body);
+    }
+    let token = Application::new(&stage).token(&stage, "golden").await;
+    let mut line = stage.line().await;
+    for (name, header, rule) in AROUND {
+        if !rule.is_empty() {
+            stage.fault(rule);
+        }
+        let asked = envelope(header, PREVIEWS);
+        golden(format!("{name}.request.xml"), &asked);
+        let bearer = format!("Bearer {token}");
+        let service = "svc-mailyard@exchange.test";
+        let answer = if *name == "FindItem.application" {
+            line.post(Some(&bearer), service, &asked).await
+        } else {
+            stage.post(service, service, &asked).await
+        };
+        let answer = answer.expect("an answer");
+        assert_eq!(answer.status, 500, "{name}");
         golden(format!("{name}.answer.xml"), &answer.body);
         answers.insert(name, answer.body);
     }

@@ -32,14 +32,14 @@ fn registration(stage: &Stage) -> Registration {
 }
 
 /// The application: its registration, and what is in its certificate's file.
-struct Application {
+pub struct Application {
     registration: Registration,
     certificate: Vec<u8>,
     key: signature::RsaKeyPair,
 }
 
 impl Application {
-    fn new(stage: &Stage) -> Self {
+    pub fn new(stage: &Stage) -> Self {
         let registration = registration(stage);
         let pem = std::fs::read(&registration.certificate_file).expect("a file");
         let certificate = CertificateDer::from_pem_slice(&pem).expect("a certificate").to_vec();
@@ -97,7 +97,8 @@ impl Application {
         (answer.status, serde_json::from_str(&answer.body).expect("JSON"))
     }
 
-    async fn token(&self, stage: &Stage, id: &str) -> String {
+    /// A token for an assertion with this id.
+    pub async fn token(&self, stage: &Stage, id: &str) -> String {
         let (status, answer) = self.ask(stage, "/oauth2/v2.0/token", &self.form(id)).await;
         assert_eq!(status, 200, "{answer}");
         answer["access_token"].as_str().expect("a token").to_owned()
