@@ -19,6 +19,7 @@ mod people;
 mod profile;
 mod records;
 mod rows;
+mod script;
 mod test_run;
 mod track;
 

@@ -13,6 +13,7 @@ use super::{
     commit::Scope,
     fleet::nonce,
     rows::{Columns as _, Key as _, methods},
+    script::Script,
     test_run::approved,
 };
 use crate::{
@@ -165,7 +166,9 @@ async fn show_again(tx: &mut Tx, row: &SqliteRow, claimed: &Claimed) -> Result<(
     for word in words {
         if row.maybe_text(word)?.as_deref() == aside {
             let scope = Scope::of(row, claimed.fence.mailbox, Timestamp::EPOCH)?;
-            return commit::keep(tx, &scope, &claimed.kept).await;
+            let mut script = Script::default();
+            commit::keep(&mut script, &scope, &claimed.kept);
+            return script.run(tx).await;
         }
     }
     Ok(())
@@ -191,7 +194,9 @@ async fn set_aside(tx: &mut Tx, row: &SqliteRow, mailbox: MailboxId) -> Result<(
     .await?;
     // What stands elsewhere in the row may be what cannot be understood.
     if let Ok(scope) = Scope::of(row, mailbox, Timestamp::EPOCH) {
-        commit::count_health(tx, &scope, Health::Failing).await?;
+        let mut script = Script::default();
+        commit::count_health(&mut script, &scope, Health::Failing);
+        script.run(tx).await?;
     }
     Ok(())
 }
