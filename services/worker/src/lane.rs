@@ -1,5 +1,7 @@
 //! A profile's lane at its holder: client, gate and breaker, and which of its mailboxes wait for the breaker.
 
+mod keep;
+
 use std::{
     collections::{BTreeSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
@@ -353,7 +355,8 @@ impl Lane {
             };
             (kept, state.facts.iter().copied().collect::<Vec<_>>())
         };
-        let written = self.shared.store.keep_lane(self.profile, self.number, self.epoch, &kept, &facts).await;
+        let place = (self.profile, self.number, self.epoch);
+        let written = keep::write(&*self.shared.store, place, &kept, &facts).await;
         let mut state = self.state();
         match &written {
             Ok(()) => {

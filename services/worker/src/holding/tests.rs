@@ -86,6 +86,16 @@ impl Doubtful {
         (facts, commits.iter().filter(|commit| commit.cycle.is_some()).count())
     }
 
+    /// The lane is kept so, by an earlier writing.
+    pub fn put_lane(&self, kept: Lane) {
+        lock(&self.lane).0 = Some(kept);
+    }
+
+    /// The lane, and the facts that were written with it.
+    pub fn kept_lane(&self) -> (Option<Lane>, Vec<Fact>) {
+        lock(&self.lane).clone()
+    }
+
     /// What happens to this writing, if anything does.
     fn fate(&self) -> Result<Option<Fate>> {
         let fate = lock(&self.fates).pop();
