@@ -4,7 +4,10 @@
 use mailyard_exchange_sim::{Made, Options, Simulator};
 use mailyard_host::clock;
 use mailyard_policy::id::{self, ProfileId, Revision};
-use mailyard_store::people::Profile;
+use mailyard_store::{
+    people::{Profile, Selection},
+    query::Filter,
+};
 use mailyard_tests::{Outcome, Stage, hurried};
 use sqlx::{Connection as _, Executor as _, SqliteConnection, sqlite::SqliteConnectOptions};
 
@@ -101,4 +104,42 @@ async fn another_profile_brings_its_own_lane_even_in_the_same_shard() -> Outcome
     stage.test_and_enable().await?;
     other.deliver(&made(&stage.addresses[0]));
     tracked(&stage, 1).await
+}
+
+/// Commits with a new record are refused.
+const REFUSED: &str =
+    "CREATE TRIGGER fault BEFORE INSERT ON record BEGIN SELECT RAISE(ABORT, 'the disk is full'); END";
+/// They fail at their very end, where nobody can say what became of them: this key is looked at only then.
+const DOUBTED: &str =
+    "CREATE TABLE doubt(n INTEGER PRIMARY KEY, other REFERENCES doubt(n) DEFERRABLE INITIALLY DEFERRED);
+     CREATE TRIGGER fault BEFORE INSERT ON record BEGIN INSERT INTO doubt(other) VALUES (-1); END";
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_whose_commit_failed_is_done_again_from_what_is_stored() -> Outcome {
+    for fault in [REFUSED, DOUBTED] {
+        let stage = Stage::new(1, hurried()).await?;
+        stage.test_and_enable().await?;
+        let mut hand = hand(&stage).await?;
+        hand.execute(fault).await?;
+        let fetched = || stage.simulator.stats()["requests"]["GetItem"].as_u64().unwrap_or_default();
+        let before = fetched();
+        stage.simulator.deliver(&mailyard_tests::made(&stage.addresses[0], 3));
+        let all = Selection::Matching(Filter::All);
+        stage
+            .until("what could not be written is fetched again", || async {
+                stage.store.want_polls(&stage.org, &all).await?;
+                stage.nudge();
+                Ok(fetched() >= before + 2)
+            })
+            .await?;
+        assert_eq!(stage.emails().await?.len(), 0);
+        hand.execute("DROP TRIGGER fault").await?;
+        stage.store.want_polls(&stage.org, &all).await?;
+        stage.nudge();
+        tracked(&stage, 3).await?;
+        let mailbox = stage.store.mailbox_at(&stage.org, &stage.addresses[0]).await?.ok_or("no mailbox")?;
+        let brought = stage.store.cycles(mailbox.set.id).await?.iter().map(|cycle| cycle.items).sum::<u32>();
+        assert_eq!(brought, 3, "and told once");
+    }
+    Ok(())
 }
