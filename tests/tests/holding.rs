@@ -1,14 +1,18 @@
 //! Stories of holding: a mailbox that its holder lost is taken up again, a shard that is asked back is given back, and
 //! what changes hands takes nothing of its former holder along. A second hand on the file puts the faults in.
 
+use std::time::Duration;
+
 use mailyard_exchange_sim::{Made, Options, Simulator};
 use mailyard_host::clock;
 use mailyard_policy::id::{self, ProfileId, Revision};
 use mailyard_store::{
     people::{Profile, Selection},
     query::Filter,
+    records::EmailState,
 };
 use mailyard_tests::{Outcome, Stage, hurried};
+use mailyard_worker::settings::Settings;
 use sqlx::{Connection as _, Executor as _, SqliteConnection, sqlite::SqliteConnectOptions};
 
 async fn hand(stage: &Stage) -> Outcome<SqliteConnection> {
@@ -111,8 +115,13 @@ const REFUSED: &str =
     "CREATE TRIGGER fault BEFORE INSERT ON record BEGIN SELECT RAISE(ABORT, 'the disk is full'); END";
 /// They fail at their very end, where nobody can say what became of them: this key is looked at only then.
 const DOUBTED: &str =
-    "CREATE TABLE doubt(n INTEGER PRIMARY KEY, other REFERENCES doubt(n) DEFERRABLE INITIALLY DEFERRED);
+    "CREATE TABLE doubt(n INTEGER PRIMARY KEY, other REFERENCES doubt DEFERRABLE INITIALLY DEFERRED);
      CREATE TRIGGER fault BEFORE INSERT ON record BEGIN INSERT INTO doubt(other) VALUES (-1); END";
+/// The same, of commits that tell that an email was sent.
+const SENT_DOUBTED: &str =
+    "CREATE TABLE doubt(n INTEGER PRIMARY KEY, other REFERENCES doubt DEFERRABLE INITIALLY DEFERRED);
+     CREATE TRIGGER fault BEFORE UPDATE OF state ON record WHEN NEW.state = 'sent'
+     BEGIN INSERT INTO doubt(other) VALUES (-1); END";
 
 #[tokio::test(flavor = "multi_thread")]
 async fn a_turn_whose_commit_failed_is_done_again_from_what_is_stored() -> Outcome {
@@ -141,5 +150,38 @@ async fn a_turn_whose_commit_failed_is_done_again_from_what_is_stored() -> Outco
         let brought = stage.store.cycles(mailbox.set.id).await?.iter().map(|cycle| cycle.items).sum::<u32>();
         assert_eq!(brought, 3, "and told once");
     }
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sending_whose_end_could_not_be_written_is_looked_for_and_not_sent_again() -> Outcome {
+    let settings = Settings { request_deadline: Duration::from_secs(1), ..hurried() };
+    let stage = Stage::new(2, settings).await?;
+    stage.test_and_enable().await?;
+    let (requests, sent) = (
+        |operation: &str| stage.simulator.stats()["requests"][operation].as_u64().unwrap_or_default(),
+        || stage.simulator.submissions().len(),
+    );
+    let (moves, probes) = (requests("MoveItem"), sent());
+    let mut hand = hand(&stage).await?;
+    hand.execute(SENT_DOUBTED).await?;
+    let email = stage.enqueue(&stage.addresses[0], &stage.addresses[1], "once").await?;
+    stage
+        .until("it is sent, and looked for again and again", || async {
+            stage.nudge();
+            Ok(sent() > probes && requests("MoveItem") >= moves + 2)
+        })
+        .await?;
+    hand.execute("DROP TRIGGER fault").await?;
+    stage
+        .until("it is known to be sent, and has arrived", || async {
+            let emails = stage.emails().await?;
+            let known = emails.iter().any(|one| {
+                one.id == email && one.state == EmailState::Outgoing(mailyard_policy::outbox::State::Sent)
+            });
+            Ok(known && emails.len() == 2)
+        })
+        .await?;
+    assert_eq!(sent(), probes + 1, "once");
     Ok(())
 }
