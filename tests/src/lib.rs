@@ -3,6 +3,7 @@
 pub mod collector;
 pub mod kill;
 pub mod process;
+pub mod stranger;
 pub mod tenant;
 
 use std::{error::Error, future::Future, path::PathBuf, sync::Arc, time::Duration};

@@ -14,7 +14,7 @@ use sha2::{Digest, Sha256};
 use crate::{
     Behaviour, Options,
     fault::{Faults, Kind},
-    item::Content,
+    item::{self, Content},
     made::{Listed, Made},
     mailbox::{Contents, INBOX},
     oauth::Issuer,
@@ -274,7 +274,8 @@ impl World {
             at,
         });
         // Nobody sees the hidden recipients, and the draft's own marks stay with the sender.
-        let delivered = Arc::new(Content { bcc: Vec::new(), ..content.clone() });
+        let mime = content.mime.as_ref().map(|mime| item::without_hidden(mime));
+        let delivered = Arc::new(Content { bcc: Vec::new(), mime, ..content.clone() });
         self.deliver(&to, &delivered);
         delivered
     }

@@ -4,9 +4,10 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use mailyard_policy::{
     Reason,
+    alert::What,
     id::{Epoch, Incarnation, ShardId, WorkerId},
     mailbox::Kept,
-    operation::{Method, Operation, State},
+    operation::{Kind, Method, Operation, State},
 };
 use sqlx::Executor as _;
 
@@ -137,6 +138,8 @@ async fn what_cannot_be_understood_is_set_aside_and_comes_back_when_it_can() {
         assert_eq!(counts, store.recount_health().await.expect("counts"));
         let reasons = store.failing_reasons(counts[0].profile).await.expect("reasons");
         assert_eq!(reasons, [(Reason::MailboxStateUnreadable, 1)], "{sql}");
+        let disabled = |kind| What::Disabled(kind, Reason::MailboxStateUnreadable);
+        assert_eq!(told(&store).await, [disabled(Kind::Incoming), disabled(Kind::Outgoing)], "{sql}");
 
         let kept = Kept { operations: [enabled(), enabled(), Operation::default()], ..Kept::default() };
         let mended =
@@ -147,7 +150,15 @@ async fn what_cannot_be_understood_is_set_aside_and_comes_back_when_it_can() {
         let counts = store.health_counts().await.expect("counts");
         assert_eq!((counts[0].ok, counts[0].failing), (3, 0), "{sql}");
         assert_eq!(store.failing_reasons(counts[0].profile).await.expect("reasons"), [], "{sql}");
+        let ended = [What::Recovered(Kind::Incoming), What::Recovered(Kind::Outgoing)];
+        assert_eq!(told(&store).await[2..], ended, "{sql}");
     }
+}
+
+/// What the alert book is still to be told.
+async fn told(store: &SqliteStore) -> Vec<What> {
+    let facts = store.unbooked(9).await.expect("facts");
+    facts.into_iter().map(|fact| fact.fact.expect("a fact").what).collect()
 }
 
 fn enabled() -> Operation {

@@ -29,7 +29,7 @@ use super::{
     refuse::{Told, not_found},
     with_one_more,
 };
-use crate::{filter, page_token::Listing};
+use crate::{filter, lanes::lane as lane_of, page_token::Listing};
 use draft::Draft;
 
 type Wire = mailyard_wire::admin::Profile;
@@ -131,7 +131,8 @@ impl Api {
         named.ok_or_else(|| not_found(field, "profile", &last))
     }
 
-    /// Why the server of a profile is left alone by the lane of a mailbox, or by any lane.
+    /// Why the server of a profile is left alone by the lane of a mailbox, or by any lane. A lane that cannot be
+    /// understood holds nothing back: its holder forgets it.
     pub(super) async fn held_back(
         &self,
         profile: &Profile,
@@ -145,7 +146,8 @@ impl Api {
             None => 0..profile.lanes.max(1),
         };
         for lane in lanes {
-            if let Some(reason) = self.store.lane(profile.id, lane).await.told()?.and_then(|lane| lane.open) {
+            let kept = lane_of(&*self.store, profile, lane).await.told()?;
+            if let Some(reason) = kept.ok().flatten().and_then(|lane| lane.open) {
                 return Ok(Some(reason));
             }
         }
