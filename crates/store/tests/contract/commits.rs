@@ -15,7 +15,7 @@ use mailyard_store::{
     Store,
     fleet::SoleHolder,
     holder::{Claims, Commit, Cycle, Fence, InboundState, Item, Lane, SeenItem},
-    people::{Approval, NewMailbox, Selection},
+    people::{Approval, NewMailbox, Secrets, Selection},
     query::{Filter, Operator},
 };
 
@@ -120,7 +120,7 @@ pub async fn an_unknown_outcome_is_read_again(store: Arc<dyn Store>) {
 pub async fn a_mailbox_that_moves_is_taken_from_its_holder(store: Arc<dyn Store>) {
     let (world, mut claimed) = World::with_mailboxes(store.clone(), 1).await;
     let mut fence = claimed.remove(0).fence;
-    let other = store.create_profile(&profile(78, "Other"), None, false).await.unwrap();
+    let other = store.create_profile(&profile(78, "Other"), &Secrets::default(), false).await.unwrap();
     world
         .commit(&mut fence, Commit { kept: Some(kept(State::Enabled, State::Enabled)), ..Commit::default() })
         .await;
@@ -434,7 +434,7 @@ pub async fn lanes_are_kept_by_the_last_grant(store: Arc<dyn Store>) {
     let profile = store.profile(world.profile).await.unwrap().unwrap();
     assert_eq!(profile.capabilities, known);
     assert_eq!(
-        store.update_profile(&profile, None, false).await.unwrap().capabilities,
+        store.update_profile(&profile, &Secrets::default(), false).await.unwrap().capabilities,
         known,
         "people do not change it"
     );
