@@ -174,7 +174,8 @@ pub async fn another_profile_takes_a_mailbox_from_its_holder_even_in_the_same_sh
     let before = store.mailbox(fence.mailbox).await.unwrap().unwrap();
     let neighbour =
         (100..100_000).find(|n| id::shard(ProfileId::new(*n), fence.mailbox, 1) == before.shard).unwrap();
-    let other = store.create_profile(&profile(neighbour, "Neighbour"), &Secrets::default(), false).await.unwrap().id;
+    let other =
+        store.create_profile(&profile(neighbour, "Neighbour"), &Secrets::default(), false).await.unwrap().id;
     let moved = store.update_mailbox(&mailbox(1, Some(other)), before.revision).await.unwrap();
     assert_eq!(moved.shard, before.shard);
     fenced(&store.commit(&fence, Commit::default()).await);

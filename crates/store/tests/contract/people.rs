@@ -77,19 +77,19 @@ pub async fn a_profile_becomes_the_default_with_its_own_writing_or_not_at_all(st
     let world = World::new(store.clone()).await;
     let default = async || store.settings(&world.org).await.unwrap();
     assert_eq!(
-        refused(store.create_profile(&profile(1, "MAIN"), None, true).await).0,
+        refused(store.create_profile(&profile(1, "MAIN"), &Secrets::default(), true).await).0,
         Reason::ResourceAlreadyExists
     );
     assert_eq!((default().await.default_profile, default().await.revision), (None, Revision(0)));
-    let first = store.create_profile(&profile(1, "First"), None, true).await.unwrap();
+    let first = store.create_profile(&profile(1, "First"), &Secrets::default(), true).await.unwrap();
     assert_eq!((default().await.default_profile, default().await.revision), (Some(first.id), Revision(1)));
-    let second = store.create_profile(&profile(2, "Second"), None, false).await.unwrap();
+    let second = store.create_profile(&profile(2, "Second"), &Secrets::default(), false).await.unwrap();
     assert_eq!(default().await.default_profile, Some(first.id));
     let late = Profile { revision: Revision(9), ..second.clone() };
-    assert_eq!(refused(store.update_profile(&late, None, true).await).0, Reason::EtagMismatch);
+    assert_eq!(refused(store.update_profile(&late, &Secrets::default(), true).await).0, Reason::EtagMismatch);
     assert_eq!(default().await.default_profile, Some(first.id));
-    let second = store.update_profile(&second, None, true).await.unwrap();
-    store.update_profile(&second, None, true).await.unwrap();
+    let second = store.update_profile(&second, &Secrets::default(), true).await.unwrap();
+    store.update_profile(&second, &Secrets::default(), true).await.unwrap();
     assert_eq!((default().await.default_profile, default().await.revision), (Some(second.id), Revision(2)));
 }
 
@@ -389,20 +389,21 @@ pub async fn secrets_come_back_and_change(store: Arc<dyn Store>) {
         let own = profile.outgoing_credentials.as_ref();
         (profile.credentials.secret_revision.0, own.map(|own| own.secret_revision.0))
     };
-    let created = store.create_profile(&profile(1, "P"), &secrets(Some("Grünkohl-1"), None)).await.unwrap();
+    let created =
+        store.create_profile(&profile(1, "P"), &secrets(Some("Grünkohl-1"), None), false).await.unwrap();
     assert_eq!((revisions(&created), read().await.as_str()), ((1, None), "Grünkohl-1 Grünkohl-1"));
-    let same = store.update_profile(&created, &secrets(None, None)).await.unwrap();
+    let same = store.update_profile(&created, &secrets(None, None), false).await.unwrap();
     assert_eq!((revisions(&same), read().await.as_str()), ((1, None), "Grünkohl-1 Grünkohl-1"));
-    let changed = store.update_profile(&same, &secrets(Some("second"), None)).await.unwrap();
+    let changed = store.update_profile(&same, &secrets(Some("second"), None), false).await.unwrap();
     assert_eq!((revisions(&changed), read().await.as_str()), ((2, None), "second second"));
     let own = Credentials { user: "sender".to_owned(), ..Credentials::none() };
     let split = Profile { outgoing_credentials: Some(own), ..changed };
-    let split = store.update_profile(&split, &secrets(None, None)).await.unwrap();
+    let split = store.update_profile(&split, &secrets(None, None), false).await.unwrap();
     assert_eq!((revisions(&split), read().await.as_str()), ((2, Some(0)), "second "));
-    let split = store.update_profile(&split, &secrets(None, Some("third"))).await.unwrap();
+    let split = store.update_profile(&split, &secrets(None, Some("third")), false).await.unwrap();
     assert_eq!((revisions(&split), read().await.as_str()), ((2, Some(1)), "second third"));
     let joined = Profile { outgoing_credentials: None, ..split };
-    let joined = store.update_profile(&joined, &secrets(None, None)).await.unwrap();
+    let joined = store.update_profile(&joined, &secrets(None, None), false).await.unwrap();
     assert_eq!((revisions(&joined), read().await.as_str()), ((2, None), "second second"));
     assert_eq!(store.secret(ProfileId::new(5), Direction::Incoming).await.unwrap().map(|_| ()), None);
 }
