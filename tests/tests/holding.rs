@@ -5,9 +5,12 @@ use std::time::Duration;
 
 use mailyard_exchange_sim::{Made, Options, Simulator};
 use mailyard_host::clock;
-use mailyard_policy::id::{self, ProfileId, Revision};
+use mailyard_policy::{
+    id::{self, ProfileId, Revision},
+    profile::Credentials,
+};
 use mailyard_store::{
-    people::{Profile, Selection},
+    people::{Profile, Secrets, Selection},
     query::Filter,
     records::EmailState,
 };
@@ -95,13 +98,14 @@ async fn another_profile_brings_its_own_lane_even_in_the_same_shard() -> Outcome
         display_name: "Other".to_owned(),
         incoming_url: Some(ready.ews_url.clone()),
         outgoing_url: Some(ready.ews_url.clone()),
-        user: ready.user.clone(),
+        credentials: Credentials { user: ready.user.clone(), ..Credentials::none() },
         ca_pem: Some(std::fs::read_to_string(&ready.ca_file)?),
         create_time: clock::now(),
         revision: Revision(0),
         ..profile
     };
-    stage.store.create_profile(&profile, Some(&ready.password.clone().into()), false).await?;
+    let secrets = Secrets { incoming: Some(ready.password.clone().into()), outgoing: None };
+    stage.store.create_profile(&profile, &secrets, false).await?;
     let set = mailyard_store::people::NewMailbox { profile: Some(neighbour), ..mailbox.set.clone() };
     stage.store.update_mailbox(&set, mailbox.revision).await?;
     stage.nudge();

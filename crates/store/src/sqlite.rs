@@ -7,6 +7,7 @@ mod blob;
 mod claim;
 mod commit;
 mod count;
+mod credentials;
 mod emails;
 mod filter;
 mod fleet;

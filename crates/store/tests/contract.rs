@@ -96,7 +96,7 @@ contract! {
     people::emails_are_filtered;
     people::pages_are_stable_under_writes;
     people::bad_filters_and_tokens_are_refused;
-    people::passwords_come_back_and_change;
+    people::secrets_come_back_and_change;
     runs::a_test_is_handed_out_and_ends;
     runs::what_cannot_be_tested_is_skipped_at_once;
     runs::a_test_of_a_selection_has_each_mailbox_once;

@@ -96,9 +96,11 @@ async fn written_by_somebody_else(store: &SqliteStore, sql: &'static str) {
     let (worker, incarnation) = (WorkerId("w".to_owned()), Incarnation::new(1));
     store.register(&lead, &worker, incarnation, "test", BUSY).await.expect("a worker");
     for statement in [
-        "INSERT INTO profile(profile_id, org, display_name, name_key, description, auth, user_name, minimum_interval,
-           max_connections, idle_max, move_failed, alert_owner, lanes, create_time, revision, secret_revision)
-         VALUES (zeroblob(16), 'default', 'P', 'p', '', 'basic', 'u', 0, 1, 1, 0, 0, 1, 0, 1, 0)",
+        "INSERT INTO profile(profile_id, org, display_name, name_key, description, minimum_interval,
+           max_connections, idle_max, move_failed, alert_owner, lanes, create_time, revision)
+         VALUES (zeroblob(16), 'default', 'P', 'p', '', 0, 1, 1, 0, 0, 1, 0, 1)",
+        "INSERT INTO credentials(profile_id, direction, authentication, access, user_name)
+         VALUES (zeroblob(16), 'incoming', 'basic', 'impersonation', 'u')",
         "WITH n(i) AS (VALUES ('a'), ('b'), ('c'))
          INSERT INTO mailbox(mailbox_id, org, address, address_key, display_name, name_key, kind, profile_id, methods,
            approval, create_time, revision, shard_id, hash_version, incoming_state, outgoing_state, act_state, health)

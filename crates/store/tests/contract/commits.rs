@@ -15,7 +15,7 @@ use mailyard_store::{
     Store,
     fleet::SoleHolder,
     holder::{Body, Claims, Commit, Cycle, Fence, InboundState, Item, Lane, SeenItem},
-    people::{Approval, NewMailbox, Selection},
+    people::{Approval, NewMailbox, Secrets, Selection},
     query::{Filter, Operator},
 };
 
@@ -186,7 +186,7 @@ pub async fn an_unknown_outcome_is_read_again(store: Arc<dyn Store>) {
 pub async fn a_mailbox_that_moves_is_taken_from_its_holder(store: Arc<dyn Store>) {
     let (world, mut claimed) = World::with_mailboxes(store.clone(), 1).await;
     let mut fence = claimed.remove(0).fence;
-    let other = store.create_profile(&profile(78, "Other"), None, false).await.unwrap();
+    let other = store.create_profile(&profile(78, "Other"), &Secrets::default(), false).await.unwrap();
     world
         .commit(&mut fence, Commit { kept: Some(kept(State::Enabled, State::Enabled)), ..Commit::default() })
         .await;
@@ -240,7 +240,8 @@ pub async fn another_profile_takes_a_mailbox_from_its_holder_even_in_the_same_sh
     let before = store.mailbox(fence.mailbox).await.unwrap().unwrap();
     let neighbour =
         (100..100_000).find(|n| id::shard(ProfileId::new(*n), fence.mailbox, 1) == before.shard).unwrap();
-    let other = store.create_profile(&profile(neighbour, "Neighbour"), None, false).await.unwrap().id;
+    let other =
+        store.create_profile(&profile(neighbour, "Neighbour"), &Secrets::default(), false).await.unwrap().id;
     let moved = store.update_mailbox(&mailbox(1, Some(other)), before.revision).await.unwrap();
     assert_eq!(moved.shard, before.shard);
     fenced(&store.commit(&fence, Commit::default()).await);
@@ -500,7 +501,7 @@ pub async fn lanes_are_kept_by_the_last_grant(store: Arc<dyn Store>) {
     let profile = store.profile(world.profile).await.unwrap().unwrap();
     assert_eq!(profile.capabilities, known);
     assert_eq!(
-        store.update_profile(&profile, None, false).await.unwrap().capabilities,
+        store.update_profile(&profile, &Secrets::default(), false).await.unwrap().capabilities,
         known,
         "people do not change it"
     );
