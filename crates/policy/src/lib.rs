@@ -15,6 +15,7 @@ pub mod profile;
 pub mod reason;
 pub mod throttle;
 pub mod time;
+pub mod token;
 pub mod tracking;
 
 pub use reason::{Nature, Reason, Scope};

@@ -103,7 +103,15 @@ impl Reason {
     pub fn is_credential_fault(self) -> bool {
         matches!(
             self,
-            Reason::ProfileAuthRejected | Reason::ProfilePasswordExpired | Reason::ProfileAccountLocked
+            Reason::ProfileAuthRejected
+                | Reason::ProfilePasswordExpired
+                | Reason::ProfileAccountLocked
+                | Reason::ProfileTokenRefused
+                | Reason::ProfileTokenNotAccepted
+                | Reason::ProfileCertificateInvalid
+                | Reason::ProfileCertificateKeyMissing
+                | Reason::ProfileCertificateKeyMismatch
+                | Reason::ProfileCertificateExpired
         )
     }
 }
