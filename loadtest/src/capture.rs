@@ -25,6 +25,7 @@ pub fn client(sim_url: &str, ready: &crate::stand::Ready) -> Outcome<Client> {
         authentication: Authentication::Basic,
         user: ready.user.clone(),
         password: ready.password.clone().into(),
+        oauth: None,
         ca_pem: Some(std::fs::read_to_string(&ready.ca_file)?),
         impersonate: true,
         request_deadline: Duration::from_secs(20),

@@ -39,6 +39,7 @@ async fn stage(mailboxes: usize) -> Outcome<Stage> {
         authentication: Authentication::Basic,
         user: ready.user.clone(),
         password: ready.password.clone().into(),
+        oauth: None,
         ca_pem: Some(std::fs::read_to_string(&ready.ca_file)?),
         impersonate: true,
         request_deadline: Duration::from_secs(20),

@@ -1,15 +1,18 @@
 //! How a client proves who asks: by a header that each request carries, or by a handshake that a connection begins with.
 
-use std::sync::{Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use mailyard_policy::{Reason, Timestamp, outbox::Execution, profile::Authentication};
+use rustls::ClientConfig;
 use secrecy::{ExposeSecret as _, SecretString};
+use tokio::time::Instant;
 
 use crate::{
-    Endpoint, Failure,
+    Config, Endpoint, Failure,
     http1::{Challenge, Head},
     ntlm::{self, Account, Chance, Circumstances, Session},
+    oauth::{Issuer, Token, Tokens},
     spnego,
 };
 
@@ -19,6 +22,7 @@ pub(crate) enum Scheme {
     Basic,
     Ntlm,
     Negotiate,
+    Bearer,
 }
 
 impl Scheme {
@@ -28,10 +32,11 @@ impl Scheme {
             Self::Basic => "Basic",
             Self::Ntlm => "NTLM",
             Self::Negotiate => "Negotiate",
+            Self::Bearer => "Bearer",
         }
     }
 
-    fn challenge(self, head: &Head) -> Option<&Challenge> {
+    pub fn challenge(self, head: &Head) -> Option<&Challenge> {
         let same = |offered: &&Challenge| offered.scheme.eq_ignore_ascii_case(self.word());
         head.challenges.iter().filter(same).max_by_key(|offered| !offered.data.is_empty())
     }
@@ -40,19 +45,37 @@ impl Scheme {
 /// A request ended without an answer that counts.
 pub(crate) struct Ended {
     pub failure: Failure,
-    /// The server has not executed it: it may be asked again at once, on a connection of its own.
-    pub again: bool,
+    pub again: Again,
+}
+
+/// Whether a request may be asked again at once, because the server has not executed it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Again {
+    No,
+    /// On a connection of its own.
+    OnNewConnection,
+    /// With another token than the one that was refused.
+    WithNewToken,
+}
+
+impl Again {
+    /// On a new connection if this is so.
+    pub fn on_new_connection_if(it_may: bool) -> Self {
+        if it_may { Self::OnNewConnection } else { Self::No }
+    }
 }
 
 impl From<Failure> for Ended {
     fn from(failure: Failure) -> Self {
-        Self { failure, again: false }
+        Self { failure, again: Again::No }
     }
 }
 
 /// Knows the credential of a client and, once it is known, the scheme.
 pub(crate) struct Authenticator {
     wanted: Authentication,
+    /// `Some` exactly with OAuth.
+    tokens: Option<Arc<Tokens>>,
     /// The value of the header; `None`: Basic cannot carry the user's name.
     basic: Option<SecretString>,
     account: Account,
@@ -72,6 +95,7 @@ struct Choice {
 /// How a request is made ready on a connection.
 pub(crate) enum Step<'a> {
     Ready(Authorization),
+    Token(&'a Arc<Tokens>),
     Handshake(Handshake<'a>),
 }
 
@@ -79,6 +103,8 @@ pub(crate) enum Step<'a> {
 pub(crate) enum Authorization {
     /// A header, as every request does.
     Header { scheme: Scheme, value: SecretString },
+    /// A token, as every request does.
+    Token { tokens: Arc<Tokens>, token: Arc<Token> },
     /// The last message of a handshake. With a session, the server's last word is checked too.
     LastLeg { scheme: Scheme, value: SecretString, session: Option<Session> },
     /// Nothing: its connection is authenticated.
@@ -86,20 +112,15 @@ pub(crate) enum Authorization {
 }
 
 impl Authenticator {
-    /// For a credential: `DOMAIN\user` or UPN.
+    /// For the credential of a configuration.
     ///
     /// # Errors
-    /// `PROFILE_AUTH_REJECTED` if the scheme cannot carry the user name.
-    pub fn new(
-        wanted: Authentication,
-        user: &str,
-        password: &SecretString,
-        endpoint: &Endpoint,
-    ) -> Result<Self, Failure> {
-        if wanted == Authentication::OAuth {
-            let detail = "tokens are not supported by this version";
-            return Err(Failure::new(Reason::AuthenticationNotSupported, Execution::Not, detail));
-        }
+    /// `PROFILE_AUTH_REJECTED` if the scheme cannot carry the user name; with OAuth what is wrong with the certificate.
+    pub fn new(config: &Config, endpoint: &Endpoint, trust: &Arc<ClientConfig>) -> Result<Self, Failure> {
+        let (wanted, user) = (config.authentication, config.user.as_str());
+        let tokens =
+            (wanted == Authentication::OAuth).then(|| tokens(config, endpoint, trust)).transpose()?;
+        let password = if tokens.is_none() { &config.password } else { &SecretString::default() };
         let password = password.expose_secret();
         let basic = (!user.contains(['\r', '\n', ':']))
             .then(|| format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))).into());
@@ -110,6 +131,7 @@ impl Authenticator {
         }
         Ok(Self {
             wanted,
+            tokens,
             basic,
             account: Account::new(user, password),
             target_name: format!("HTTP/{}", endpoint.host),
@@ -124,7 +146,8 @@ impl Authenticator {
             Authentication::Basic => Some(Scheme::Basic),
             Authentication::Ntlm => Some(Scheme::Ntlm),
             Authentication::Negotiate => Some(Scheme::Negotiate),
-            Authentication::Auto | Authentication::OAuth => self.choice().scheme,
+            Authentication::OAuth => Some(Scheme::Bearer),
+            Authentication::Auto => self.choice().scheme,
         }
     }
 
@@ -137,6 +160,7 @@ impl Authenticator {
         let suits = |scheme: &Scheme| match scheme {
             Scheme::Basic => self.tls && self.basic.is_some(),
             Scheme::Ntlm | Scheme::Negotiate => true,
+            Scheme::Bearer => false,
         };
         let chosen = [Scheme::Negotiate, Scheme::Ntlm, Scheme::Basic]
             .into_iter()
@@ -156,18 +180,19 @@ impl Authenticator {
         if choice.scheme == Some(scheme) {
             *choice = Choice { scheme: None, unsuited: Some(scheme) };
         }
-        Ended { again: true, ..ended }
+        Ended { again: Again::OnNewConnection, ..ended }
     }
 
     /// How a request is made ready on a connection that is not authenticated.
     pub fn begin(&self, scheme: Scheme) -> Step<'_> {
-        let token = match scheme {
-            Scheme::Basic => {
+        let token = match (scheme, &self.tokens) {
+            (_, Some(tokens)) => return Step::Token(tokens),
+            (Scheme::Negotiate, None) => spnego::init(&ntlm::negotiate()),
+            (Scheme::Ntlm, None) => ntlm::negotiate(),
+            (Scheme::Basic | Scheme::Bearer, None) => {
                 let value = self.basic.clone().unwrap_or_default();
                 return Step::Ready(Authorization::Header { scheme, value });
             }
-            Scheme::Ntlm => ntlm::negotiate(),
-            Scheme::Negotiate => spnego::init(&ntlm::negotiate()),
         };
         Step::Handshake(Handshake { authenticator: self, scheme, value: value(scheme, &token) })
     }
@@ -175,6 +200,17 @@ impl Authenticator {
     fn choice(&self) -> MutexGuard<'_, Choice> {
         self.choice.lock().unwrap_or_else(PoisonError::into_inner)
     }
+}
+
+/// The source of an application's tokens for this server.
+fn tokens(config: &Config, endpoint: &Endpoint, trust: &Arc<ClientConfig>) -> Result<Arc<Tokens>, Failure> {
+    let application = config.oauth.clone().ok_or_else(|| {
+        let detail = "the application that shall get tokens is not named";
+        Failure::new(Reason::ProfileCertificateInvalid, Execution::Not, detail)
+    })?;
+    let server = (endpoint.clone(), trust.clone());
+    let issuer = Issuer::new(application, &config.password, server, config.ca_pem.as_deref(), config.clock)?;
+    Ok(Arc::new(Tokens::new(issuer)))
 }
 
 fn value(scheme: Scheme, token: &[u8]) -> String {
@@ -255,10 +291,17 @@ fn chance() -> Option<Chance> {
 }
 
 impl Authorization {
+    /// The token that counts at the moment, which may have to be waited for.
+    pub async fn by_token(tokens: &Arc<Tokens>, until: Instant) -> Result<Self, Failure> {
+        let token = tokens.current(until).await?;
+        Ok(Self::Token { tokens: tokens.clone(), token })
+    }
+
     /// The value of the header.
     pub fn value(&self) -> Option<&str> {
         match self {
             Self::Header { value, .. } | Self::LastLeg { value, .. } => Some(value.expose_secret()),
+            Self::Token { token, .. } => Some(token.value()),
             Self::Connection(_) => None,
         }
     }
@@ -266,12 +309,14 @@ impl Authorization {
     pub fn scheme(&self) -> Scheme {
         match self {
             Self::Header { scheme, .. } | Self::LastLeg { scheme, .. } | Self::Connection(scheme) => *scheme,
+            Self::Token { .. } => Scheme::Bearer,
         }
     }
 
     /// What the answer says of the proof.
     pub fn judge(&self, head: &Head) -> Result<(), Ended> {
         match (self, head.status) {
+            (Self::Token { tokens, token }, _) => tokens.judge(token, head),
             (Self::Header { scheme, .. } | Self::Connection(scheme), 401)
                 if scheme.challenge(head).is_none() =>
             {
@@ -289,7 +334,7 @@ impl Authorization {
             }
             (Self::Connection(_), 401) => {
                 let failure = rejected("the server forgot whose connection it is");
-                Err(Ended { failure, again: true })
+                Err(Ended { failure, again: Again::OnNewConnection })
             }
             (Self::LastLeg { session: Some(session), scheme, .. }, _) => last_word(*scheme, session, head),
             _ => Ok(()),
@@ -302,14 +347,16 @@ impl Authorization {
             Self::LastLeg { .. } if stale => not_kept(failure.execution).into(),
             Self::LastLeg { .. } => failure.into(),
             // The server closed the connection while it was kept. What changes nothing is asked again, once.
-            Self::Header { .. } | Self::Connection(_) => Ended { failure, again: stale && !effect },
+            Self::Header { .. } | Self::Token { .. } | Self::Connection(_) => {
+                Ended { failure, again: Again::on_new_connection_if(stale && !effect) }
+            }
         }
     }
 
     /// The scheme that the connection is authenticated by, after an answer that counts.
     pub fn of_connection(&self) -> Option<Scheme> {
         match self {
-            Self::Header { .. } => None,
+            Self::Header { .. } | Self::Token { .. } => None,
             Self::LastLeg { scheme, .. } | Self::Connection(scheme) => Some(*scheme),
         }
     }
@@ -343,7 +390,7 @@ fn invalid(detail: &str) -> Failure {
 }
 
 /// A scheme that cannot be used, with those that the server offers.
-fn missing(what: &str, head: &Head) -> Failure {
+pub(crate) fn missing(what: &str, head: &Head) -> Failure {
     let offered: Vec<&str> = head.challenges.iter().map(|offered| &*offered.scheme).collect();
     let offered = if offered.is_empty() { "nothing".to_owned() } else { offered.join(", ") };
     of_401(Reason::ProfileAuthSchemeMissing, &format!("{what}; it offers: {offered}"))
@@ -356,7 +403,7 @@ pub(crate) fn not_kept(execution: Execution) -> Failure {
 }
 
 /// A leg without a request in it got something else than a 401.
-fn of_leg(head: &Head) -> Failure {
+pub(crate) fn of_leg(head: &Head) -> Failure {
     if head.status / 100 == 2 {
         let detail = "the server asks nobody for credentials";
         return Failure::new(Reason::ProfileAuthSchemeMissing, Execution::Not, detail);
@@ -370,9 +417,15 @@ mod tests {
     use super::*;
 
     fn authenticator(user: &str, url: &str) -> Authenticator {
-        let endpoint = Endpoint::parse(url, true).expect("a URL");
-        let made = Authenticator::new(Authentication::Auto, user, &"secret".into(), &endpoint);
-        made.unwrap_or_else(|failure| panic!("{failure}"))
+        Authenticator {
+            wanted: Authentication::Auto,
+            tokens: None,
+            basic: (!user.contains(':')).then(|| "Basic x".into()),
+            account: Account::new(user, "secret"),
+            target_name: String::new(),
+            tls: url.starts_with("https:"),
+            choice: Mutex::default(),
+        }
     }
 
     fn offering(schemes: &[&str]) -> Head {
@@ -400,7 +453,9 @@ mod tests {
     fn many_may_doubt_the_same_choice() {
         let authenticator = authenticator("u", "https://a.example/");
         let both = offering(&["Negotiate", "NTLM"]);
-        let doubt = |scheme| authenticator.doubt(scheme, missing("it is not", &both).into()).again;
+        let doubt = |scheme| {
+            authenticator.doubt(scheme, missing("it is not", &both).into()).again == Again::OnNewConnection
+        };
         assert_eq!(authenticator.choose(&both).ok(), Some(Scheme::Negotiate));
         assert!(doubt(Scheme::Negotiate));
         assert_eq!(authenticator.choose(&both).ok(), Some(Scheme::Ntlm));

@@ -9,7 +9,7 @@ use std::{
     time::Duration,
 };
 
-use mailyard_policy::{Reason, Timestamp, outbox::Execution};
+use mailyard_policy::{Reason, Timestamp, outbox::Execution, profile::OAuth};
 use rustls::ClientConfig;
 use secrecy::SecretString;
 use tokio::time::Instant;
@@ -18,7 +18,7 @@ use tracing::Instrument as _;
 use crate::{
     Authentication, Clock, ContentSink, Endpoint, Failure, Gate, Reply,
     answer::{Gathered, Passed, Taken, throttled_part},
-    auth::{self, Authenticator, Authorization, Ended, Scheme, Step},
+    auth::{self, Again, Authenticator, Authorization, Ended, Scheme, Step},
     codec::{self, Acting, Operation},
     connection::{Connection, Deadlines, Opened, Taker},
     endpoint,
@@ -36,8 +36,10 @@ pub struct Config {
     pub authentication: Authentication,
     /// Its user name: `DOMAIN\user` or UPN.
     pub user: String,
-    /// Its password.
+    /// Its password; with OAuth the private key of the application's certificate, as PEM.
     pub password: SecretString,
+    /// The application that gets tokens; `Some` exactly with OAuth.
+    pub oauth: Option<OAuth>,
     /// Certificates of authorities to trust, as PEM; `None`: the system's.
     pub ca_pem: Option<String>,
     /// True: each call is executed as the mailbox, by impersonation. False: as the service account, in the mailbox, by
@@ -97,12 +99,12 @@ impl Client {
     /// A client of a server. Connects when it is first used.
     ///
     /// # Errors
-    /// `PROFILE_URL_WRONG`, `PROFILE_TLS_UNTRUSTED` or `PROFILE_AUTH_REJECTED` if the configuration cannot be used.
+    /// `PROFILE_URL_WRONG`, `PROFILE_TLS_UNTRUSTED`, `PROFILE_AUTH_REJECTED` or what is wrong with a certificate, if the
+    /// configuration cannot be used.
     pub fn new(config: Config, gate: Gate) -> Result<Self, Failure> {
         let endpoint = Endpoint::parse(&config.url, config.allow_plain_http)?;
         let trust = endpoint::trust(config.ca_pem.as_deref())?;
-        let Config { authentication, user, password, .. } = &config;
-        let authenticator = Authenticator::new(*authentication, user, password, &endpoint)?;
+        let authenticator = Authenticator::new(&config, &endpoint, &trust)?;
         let head = format!(
             "POST {} HTTP/1.1\r\nHost: {}\r\nContent-Type: text/xml; charset=utf-8\r\nAccept: text/xml\r\n\
              Accept-Encoding: gzip\r\nUser-Agent: Mailyard/{}\r\nreturn-client-request-id: true\r\n",
@@ -213,13 +215,14 @@ impl Client {
         let span = tracing::Span::current();
         span.record("request", &id);
         let deadlines = inner.deadlines(O::EFFECT);
-        let mut fresh = false;
+        let (mut fresh, mut renewed) = (false, false);
         loop {
-            span.record("attempt", if fresh { 2 } else { 1 });
+            span.record("attempt", 1 + u8::from(fresh) + u8::from(renewed));
             let mut taken = Taken::new(inner.config.largest_content, O::CONTENT, sink);
             match inner.attempt(fresh, O::EFFECT, warrant, deadlines, &request, &mut taken).await {
                 Ok(head) => return taken.read::<O>(&head),
-                Err(ended) if ended.again && !fresh => fresh = true,
+                Err(Ended { again: Again::OnNewConnection, .. }) if !fresh => fresh = true,
+                Err(Ended { again: Again::WithNewToken, .. }) if !renewed => renewed = true,
                 Err(ended) => return Err(ended.failure),
             }
         }
@@ -346,13 +349,15 @@ impl Inner {
                 let (head, keep) = self.leg(connection, None, deadlines).await?;
                 let scheme = self.authenticator.choose(&head)?;
                 if !keep {
-                    return Err(Ended { failure: auth::not_kept(Execution::Not), again: true });
+                    let failure = auth::not_kept(Execution::Not);
+                    return Err(Ended { failure, again: Again::OnNewConnection });
                 }
                 scheme
             }
         };
         match self.authenticator.begin(scheme) {
             Step::Ready(authorization) => Ok(authorization),
+            Step::Token(tokens) => Ok(Authorization::by_token(tokens, deadlines.head).await?),
             Step::Handshake(handshake) => {
                 let (head, keep) = self.leg(connection, Some(handshake.value()), deadlines).await?;
                 let now = (self.config.clock)();
@@ -376,7 +381,8 @@ impl Inner {
         let now = (self.config.clock)();
         connection.exchange(&request, deadlines, now, &mut Passed::default()).await.map_err(|broken| {
             let failure = if broken.stale { auth::not_kept(Execution::Not) } else { broken.failure };
-            Ended { failure: Failure { execution: Execution::Not, ..failure }, again: broken.stale }
+            let again = Again::on_new_connection_if(broken.stale);
+            Ended { failure: Failure { execution: Execution::Not, ..failure }, again }
         })
     }
 

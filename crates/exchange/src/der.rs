@@ -1,5 +1,6 @@
 //! DER as far as certificates and SPNEGO need it: values of a known tag, one behind the other (X.690).
 
+pub(crate) const INTEGER: u8 = 0x02;
 pub(crate) const OCTETS: u8 = 0x04;
 pub(crate) const OBJECT_ID: u8 = 0x06;
 pub(crate) const ENUMERATED: u8 = 0x0A;

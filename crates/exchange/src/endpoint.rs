@@ -72,22 +72,47 @@ impl Endpoint {
 /// # Errors
 /// `PROFILE_TLS_UNTRUSTED` if no certificate can be read.
 pub(crate) fn trust(ca_pem: Option<&str>) -> Result<Arc<ClientConfig>, Failure> {
-    let untrusted = |detail: String| Failure::new(Reason::ProfileTlsUntrusted, Execution::Not, detail);
     let mut roots = RootCertStore::empty();
-    if let Some(pem) = ca_pem {
-        for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
-            let certificate =
-                certificate.map_err(|error| untrusted(format!("the CA file cannot be read: {error}")))?;
-            roots
-                .add(certificate)
-                .map_err(|error| untrusted(format!("a certificate of the CA file: {error}")))?;
-        }
-    } else {
-        let system = rustls_native_certs::load_native_certs();
-        roots.add_parsable_certificates(system.certs);
+    match ca_pem {
+        Some(pem) => add(&mut roots, pem)?,
+        None => add_system(&mut roots),
     }
+    trusting(roots)
+}
+
+/// Trust in these authorities (PEM) and in the system's: for servers on the internet and behind a firewall alike.
+///
+/// # Errors
+/// As [`trust`].
+pub(crate) fn trust_also(ca_pem: &str) -> Result<Arc<ClientConfig>, Failure> {
+    let mut roots = RootCertStore::empty();
+    add(&mut roots, ca_pem)?;
+    add_system(&mut roots);
+    trusting(roots)
+}
+
+fn untrusted(detail: impl Into<Box<str>>) -> Failure {
+    Failure::new(Reason::ProfileTlsUntrusted, Execution::Not, detail)
+}
+
+fn add(roots: &mut RootCertStore, pem: &str) -> Result<(), Failure> {
+    for certificate in CertificateDer::pem_slice_iter(pem.as_bytes()) {
+        let certificate =
+            certificate.map_err(|error| untrusted(format!("the CA file cannot be read: {error}")))?;
+        roots
+            .add(certificate)
+            .map_err(|error| untrusted(format!("a certificate of the CA file: {error}")))?;
+    }
+    Ok(())
+}
+
+fn add_system(roots: &mut RootCertStore) {
+    roots.add_parsable_certificates(rustls_native_certs::load_native_certs().certs);
+}
+
+fn trusting(roots: RootCertStore) -> Result<Arc<ClientConfig>, Failure> {
     if roots.is_empty() {
-        return Err(untrusted("there is no certificate of an authority to trust".to_owned()));
+        return Err(untrusted("there is no certificate of an authority to trust"));
     }
     let provider = Arc::new(rustls::crypto::ring::default_provider());
     let mut config = ClientConfig::builder_with_provider(provider)

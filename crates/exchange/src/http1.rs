@@ -10,7 +10,7 @@ use mailyard_policy::Timestamp;
 pub(crate) const LONGEST_HEAD: usize = 64 << 10;
 
 /// The headers that are looked at; all others are passed over.
-const HEADERS: [&str; 9] = [
+const HEADERS: [&str; 10] = [
     "content-length",
     "transfer-encoding",
     "content-encoding",
@@ -20,6 +20,7 @@ const HEADERS: [&str; 9] = [
     "retry-after",
     "location",
     "www-authenticate",
+    "x-ms-diagnostics",
 ];
 
 /// What the head of an answer says.
@@ -35,6 +36,8 @@ pub(crate) struct Head {
     pub location: Option<String>,
     /// The schemes that the server offers with a 401.
     pub challenges: Vec<Challenge>,
+    /// Why Exchange refused a token, by its number.
+    pub diagnostics: Option<String>,
 }
 
 /// A scheme that a server offers (RFC 9110 11.6.1).
@@ -117,6 +120,7 @@ fn interpret(
             "date" => head.date = http_date(value),
             "retry-after" => head.retry_after = retry_after(value, now),
             "location" => head.location = Some(value.to_owned()),
+            "x-ms-diagnostics" => head.diagnostics = Some(value.to_owned()),
             "www-authenticate" => read_challenges(value, &mut head.challenges),
             _ => {}
         }

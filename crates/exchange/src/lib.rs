@@ -12,8 +12,10 @@ mod failure;
 mod gate;
 mod head;
 mod http1;
+mod https;
 mod mailbox;
 mod ntlm;
+mod oauth;
 mod probe;
 mod spnego;
 
@@ -24,5 +26,6 @@ pub use failure::Failure;
 pub use gate::{Clock, Gate, Permit, View};
 pub use head::{LONGEST_HEAD, read_head};
 pub use mailbox::{Answer, Mailbox, Message, PerItem, Streamed};
-pub use mailyard_policy::profile::Authentication;
+pub use mailyard_policy::profile::{Authentication, OAuth};
+pub use oauth::{Certificate, Facts};
 pub use probe::{Step, StepName, StepOutcome, probe_sending, test_connection};

@@ -15,6 +15,8 @@ mod emails;
 mod house;
 #[path = "api/mailboxes.rs"]
 mod mailboxes;
+#[path = "api/oauth.rs"]
+mod oauth;
 #[path = "api/operations.rs"]
 mod operations;
 #[path = "api/profiles.rs"]

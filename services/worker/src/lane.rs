@@ -448,14 +448,17 @@ fn current(
         let url = profile
             .url(direction)
             .ok_or_else(|| missing(Reason::ProfileLocationMissing, "the profile has no URL"))?;
-        let password =
-            secret.ok_or_else(|| missing(Reason::ProfileAuthRejected, "the profile has no password"))?;
         let credentials = profile.credentials(direction);
+        let password = secret.ok_or_else(|| match credentials.oauth {
+            Some(_) => missing(Reason::ProfileCertificateKeyMissing, "the profile has no private key"),
+            None => missing(Reason::ProfileAuthRejected, "the profile has no password"),
+        })?;
         let config = Config {
             url: url.to_owned(),
             authentication: credentials.authentication,
             user: credentials.user.clone(),
             password,
+            oauth: credentials.oauth.clone(),
             ca_pem: profile.ca_pem.clone(),
             impersonate: credentials.access == Access::Impersonation,
             request_deadline: settings.request_deadline(&profile),

@@ -3,6 +3,7 @@
 
 mod authentication;
 mod connection;
+mod oauth;
 mod pyspnego;
 #[allow(dead_code)]
 mod scripted;

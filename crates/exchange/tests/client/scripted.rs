@@ -90,6 +90,16 @@ impl Server {
         Self { url: format!("https://127.0.0.1:{port}/EWS/Exchange.asmx"), ca_pem, port, shared, listening }
     }
 
+    /// What it does after all it was told before.
+    pub fn will(&self, more: impl IntoIterator<Item = Act>) {
+        self.shared.script.lock().expect("nobody panics").extend(more);
+    }
+
+    /// True if it has begun all that it was told.
+    pub fn finished(&self) -> bool {
+        self.shared.script.lock().expect("nobody panics").is_empty()
+    }
+
     /// What it received, heads and bodies.
     pub fn requests(&self) -> Vec<String> {
         self.received().into_iter().map(|(_, request)| request).collect()
@@ -119,6 +129,7 @@ impl Server {
             authentication: Authentication::Basic,
             user: "EXAMPLE\\svc".to_owned(),
             password: "geheim".into(),
+            oauth: None,
             ca_pem: Some(self.ca_pem.clone()),
             impersonate: true,
             request_deadline: Duration::from_secs(20),
@@ -222,7 +233,8 @@ async fn receive(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Optio
         let text = String::from_utf8_lossy(&bytes);
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
             let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
-            if length.and_then(|length| length.parse().ok()) == Some(body.len()) {
+            let length = length.map_or(Some(0), |length| length.parse().ok());
+            if length == Some(body.len()) {
                 return Ok(Some(text.into_owned()));
             }
         }

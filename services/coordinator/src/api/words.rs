@@ -28,14 +28,15 @@ pub(super) fn authentication(authentication: Authentication) -> admin::Authentic
     }
 }
 
-/// The scheme that a message names, if this version can do it.
+/// The scheme that a message names.
 pub(super) fn wanted_authentication(wanted: i32) -> Option<Authentication> {
     match admin::Authentication::try_from(wanted).ok()? {
         admin::Authentication::Auto => Some(Authentication::Auto),
         admin::Authentication::Basic => Some(Authentication::Basic),
         admin::Authentication::Ntlm => Some(Authentication::Ntlm),
         admin::Authentication::Negotiate => Some(Authentication::Negotiate),
-        admin::Authentication::Unspecified | admin::Authentication::Oauth => None,
+        admin::Authentication::Oauth => Some(Authentication::OAuth),
+        admin::Authentication::Unspecified => None,
     }
 }
 

@@ -89,6 +89,7 @@ impl Api {
             authentication: credentials.authentication,
             user: credentials.user.clone(),
             password,
+            oauth: credentials.oauth.clone(),
             ca_pem: profile.ca_pem.clone(),
             impersonate: credentials.access == Access::Impersonation,
             request_deadline: profile.request_deadline.map_or(longest, |own| own.min(longest)),

@@ -38,11 +38,21 @@ pub(super) const FIELDS: &[&str] = &[
     "credentials.access",
     "credentials.user",
     "credentials.password",
+    "credentials.oauth.tenant",
+    "credentials.oauth.client",
+    "credentials.oauth.certificate_pem",
+    "credentials.oauth.authority",
+    "credentials.oauth.resource",
     "outgoing_credentials",
     "outgoing_credentials.authentication",
     "outgoing_credentials.access",
     "outgoing_credentials.user",
     "outgoing_credentials.password",
+    "outgoing_credentials.oauth.tenant",
+    "outgoing_credentials.oauth.client",
+    "outgoing_credentials.oauth.certificate_pem",
+    "outgoing_credentials.oauth.authority",
+    "outgoing_credentials.oauth.resource",
     "ca_pem",
     "process_email_from",
     "min_poll_interval",
@@ -154,9 +164,8 @@ impl<'a> Draft<'a> {
 
     /// The profile and its new secrets, if everything is right.
     pub(super) fn checked(mut self) -> Result<(Profile, Secrets), Status> {
-        self.incoming.check(&mut self.input);
-        if let Some(outgoing) = &self.outgoing {
-            outgoing.check(&mut self.input);
+        for draft in [Some(&mut self.incoming), self.outgoing.as_mut()].into_iter().flatten() {
+            draft.settle(&mut self.input);
         }
         self.input.done()?;
         let (outgoing_credentials, outgoing) = self.outgoing.map(|own| (own.credentials, own.secret)).unzip();
@@ -289,6 +298,7 @@ fn nowhere() -> Config {
         authentication: Authentication::Basic,
         user: String::new(),
         password: SecretString::default(),
+        oauth: None,
         ca_pem: None,
         impersonate: true,
         request_deadline: Duration::ZERO,

@@ -1,6 +1,10 @@
 //! A profile as callers see it: everything but its secret.
 
-use mailyard_policy::{Reason, profile::Credentials};
+use mailyard_exchange::Facts;
+use mailyard_policy::{
+    Reason,
+    profile::{Credentials, OAuth},
+};
 use mailyard_store::people::Profile;
 use mailyard_wire::{
     admin::{self, Capabilities},
@@ -46,14 +50,7 @@ pub(super) fn of(profile: &Profile, is_default: bool, held_back: Option<Reason>)
 }
 
 fn credentials(credentials: &Credentials) -> admin::Credentials {
-    let oauth = credentials.oauth.as_ref().map(|oauth| admin::OAuth {
-        tenant: oauth.tenant.clone(),
-        client: oauth.client.clone(),
-        certificate_pem: oauth.certificate_pem.clone(),
-        authority: oauth.authority.clone().unwrap_or_default(),
-        resource: oauth.resource.clone().unwrap_or_default(),
-        key_set: credentials.secret_set(),
-    });
+    let oauth = credentials.oauth.as_ref().map(|own| oauth(own, credentials.secret_set()));
     admin::Credentials {
         authentication: authentication(credentials.authentication).into(),
         access: access(credentials.access).into(),
@@ -61,5 +58,19 @@ fn credentials(credentials: &Credentials) -> admin::Credentials {
         password: String::new(),
         password_set: oauth.is_none() && credentials.secret_set(),
         oauth,
+    }
+}
+
+fn oauth(own: &OAuth, key_set: bool) -> admin::OAuth {
+    let facts = Facts::read(&own.certificate_pem);
+    admin::OAuth {
+        tenant: own.tenant.clone(),
+        client: own.client.clone(),
+        certificate_pem: own.certificate_pem.clone(),
+        authority: own.authority.clone().unwrap_or_default(),
+        resource: own.resource.clone().unwrap_or_default(),
+        key_set,
+        certificate_subject: facts.as_ref().map(|facts| facts.subject.clone()).unwrap_or_default(),
+        certificate_expire_time: facts.map(|facts| timestamp(facts.ends)),
     }
 }
