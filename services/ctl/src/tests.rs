@@ -112,8 +112,11 @@ async fn flags_become_requests() {
     let password = world.file("password", "s3cret\n");
     world.file("ca.pem", "PEM\n");
     world.file("a.pdf", "%PDF");
-    std::fs::set_permissions(password, std::os::unix::fs::PermissionsExt::from_mode(0o600))
-        .expect("it is ours");
+    let application = world.file("app.pem", "CERTIFICATE\nKEY\n");
+    for secret in [password, application] {
+        std::fs::set_permissions(secret, std::os::unix::fs::PermissionsExt::from_mode(0o600))
+            .expect("it is ours");
+    }
     let mut lines = String::new();
     for (line, input) in [
         (
@@ -125,6 +128,16 @@ async fn flags_become_requests() {
         (
             "profile create p --incoming-url https://a.test --outgoing-url https://b.test --user u --password-file -",
             "s3 \n",
+        ),
+        (
+            "profile create p --url https://m.test/ews --auth oauth --oauth-tenant contoso.test --oauth-client 6f3c \
+             --oauth-certificate FOLDER/app.pem --oauth-authority https://login.test --oauth-resource https://m.test",
+            "",
+        ),
+        (
+            "profile update p --outgoing-auth oauth --outgoing-oauth-tenant contoso.test --outgoing-oauth-client 6f3c \
+             --outgoing-oauth-certificate - --outgoing-oauth-authority '' --outgoing-oauth-resource ''",
+            "CERTIFICATE\nKEY\n",
         ),
         ("profile update p --move-failed=false --alert-owner=off --idle-max 90 --etag '\"3\"'", ""),
         ("profile update p --url https://m.test/ews", ""),

@@ -74,8 +74,8 @@ pub enum Profile {
 impl Profile {
     pub(super) async fn run(self, ctl: &mut Ctl) -> Result<Exit, Failure> {
         match self {
-            Self::Create { name, fields } => create(ctl, name, *fields).await,
-            Self::Update { name, etag, fields } => update(ctl, &name, etag, *fields).await,
+            Self::Create { name, fields } => create(ctl, name, fields).await,
+            Self::Update { name, etag, fields } => update(ctl, &name, etag, fields).await,
             Self::List { filter } => list(ctl, filter.unwrap_or_default()).await,
             Self::Get { name } => {
                 let server = ctl.server().await?;
@@ -89,7 +89,7 @@ impl Profile {
     }
 }
 
-async fn create(ctl: &mut Ctl, display_name: String, fields: Fields) -> Result<Exit, Failure> {
+async fn create(ctl: &mut Ctl, display_name: String, fields: Box<Fields>) -> Result<Exit, Failure> {
     let mut profile = admin::Profile { display_name, ..Default::default() };
     let set_default = fields.default;
     fields.fill(ctl, &mut profile, true)?;
@@ -102,7 +102,12 @@ async fn create(ctl: &mut Ctl, display_name: String, fields: Fields) -> Result<E
     Ok(Exit::Success)
 }
 
-async fn update(ctl: &mut Ctl, called: &str, etag: Option<String>, fields: Fields) -> Result<Exit, Failure> {
+async fn update(
+    ctl: &mut Ctl,
+    called: &str,
+    etag: Option<String>,
+    fields: Box<Fields>,
+) -> Result<Exit, Failure> {
     let mut profile = admin::Profile { etag: etag.unwrap_or_default(), ..Default::default() };
     let set_default = fields.default;
     let paths = fields.fill(ctl, &mut profile, false)?;
@@ -186,9 +191,25 @@ fn object(profile: &admin::Profile) -> Object {
 }
 
 fn credentials(object: Object, credentials: &admin::Credentials) -> Object {
-    object
+    let object = object
         .word("auth", credentials.authentication().as_str_name(), "AUTHENTICATION_")
         .word("access", credentials.access().as_str_name(), "ACCESS_")
         .text("user", &credentials.user)
-        .flag("password_set", credentials.password_set)
+        .flag("password_set", credentials.password_set);
+    match &credentials.oauth {
+        Some(oauth) => application(object, oauth),
+        None => object,
+    }
+}
+
+fn application(object: Object, oauth: &admin::OAuth) -> Object {
+    object
+        .text("oauth_tenant", &oauth.tenant)
+        .text("oauth_client", &oauth.client)
+        .text("oauth_authority", &oauth.authority)
+        .text("oauth_resource", &oauth.resource)
+        .text("oauth_certificate_subject", &oauth.certificate_subject)
+        .time("oauth_certificate_expire_time", oauth.certificate_expire_time.as_ref())
+        .text("oauth_certificate", &oauth.certificate_pem)
+        .flag("oauth_key_set", oauth.key_set)
 }

@@ -33,6 +33,15 @@ pub(super) fn password(ctl: &mut Ctl, file: Option<&Path>, ask: bool) -> Result<
     Ok(Some(password))
 }
 
+/// Reads a certificate with its private key out of a file, or for `-` from standard input.
+pub(super) fn certificate(ctl: &mut Ctl, file: Option<&Path>) -> Result<Option<String>, Failure> {
+    match file {
+        None => Ok(None),
+        Some(path) if path == Path::new("-") => read_text(ctl, path).map(Some),
+        Some(path) => from_file(ctl, path).map(Some),
+    }
+}
+
 fn from_file(ctl: &mut Ctl, path: &Path) -> Result<String, Failure> {
     match data_dir::read_secret(path) {
         // The file is not ours to judge: some systems hand out secrets in files that a whole container reads.

@@ -5,7 +5,7 @@ use mailyard_wire::{
     admin::{
         Access, Alert, AlertCount, AlertLevel, AlertScope, AlertState, Approval, Authentication,
         Capabilities, ConnectionStep, Credentials, Cycle, CycleOutcome, LongState, Mailbox, MailboxKind,
-        MailboxOperation, MailboxOperations, MailboxState, MailboxTestResult, Method, Operation,
+        MailboxOperation, MailboxOperations, MailboxState, MailboxTestResult, Method, OAuth, Operation,
         OperationCount, OperationKind, OperationState, Profile, ProfileStatus, Settings, Status, StepOutcome,
         TestConnectionResponse, TestResult, TestStatus, WatchOperationResponse, Why, WorkerStatus,
     },
@@ -38,6 +38,21 @@ pub fn profile() -> Profile {
             access: Access::Impersonation.into(),
             user: r"CONTOSO\sync".into(),
             password_set: true,
+            ..Credentials::default()
+        }),
+        outgoing_credentials: Some(Credentials {
+            authentication: Authentication::Oauth.into(),
+            access: Access::Impersonation.into(),
+            oauth: Some(OAuth {
+                tenant: "contoso.test".into(),
+                client: "6f3c9a52".into(),
+                certificate_pem: "-----BEGIN CERTIFICATE-----\nMII…\n-----END CERTIFICATE-----\n".into(),
+                resource: "https://mail.contoso.test".into(),
+                key_set: true,
+                certificate_subject: "CN=Mailyard".into(),
+                certificate_expire_time: at(0),
+                ..OAuth::default()
+            }),
             ..Credentials::default()
         }),
         ca_pem: Some("-----BEGIN CERTIFICATE-----\nMII…\n-----END CERTIFICATE-----\n".into()),

@@ -19,6 +19,8 @@ pub enum Auth {
     Ntlm,
     /// NTLM inside Negotiate
     Negotiate,
+    /// A token for a certificate (Hybrid Modern Authentication)
+    Oauth,
 }
 
 impl From<Auth> for Authentication {
@@ -28,6 +30,7 @@ impl From<Auth> for Authentication {
             Auth::Basic => Self::Basic,
             Auth::Ntlm => Self::Ntlm,
             Auth::Negotiate => Self::Negotiate,
+            Auth::Oauth => Self::Oauth,
         }
     }
 }
@@ -44,6 +47,21 @@ pub struct Incoming {
     /// The file that holds its password; - reads standard input, and asks on a terminal
     #[arg(long, value_name = "FILE")]
     password_file: Option<PathBuf>,
+    /// With oauth: the directory, its id or one of its domains
+    #[arg(long, value_name = "TENANT")]
+    oauth_tenant: Option<String>,
+    /// With oauth: the application's id
+    #[arg(long, value_name = "CLIENT")]
+    oauth_client: Option<String>,
+    /// With oauth: the file that holds the application's certificate and its private key
+    #[arg(long, value_name = "PEM_FILE")]
+    oauth_certificate: Option<PathBuf>,
+    /// With oauth: where tokens are issued, if the server does not say; empty: where it says
+    #[arg(long, value_name = "URL")]
+    oauth_authority: Option<String>,
+    /// With oauth: what tokens are for, if it is not the host of the EWS URL; empty: that host
+    #[arg(long, value_name = "RESOURCE")]
+    oauth_resource: Option<String>,
     /// Act by permissions on each mailbox instead of impersonation
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
     delegation: Option<bool>,
@@ -61,11 +79,28 @@ pub struct Outgoing {
     /// The file that holds its password
     #[arg(long, value_name = "FILE")]
     outgoing_password_file: Option<PathBuf>,
+    /// With oauth: the directory of the application that sends
+    #[arg(long, value_name = "TENANT")]
+    outgoing_oauth_tenant: Option<String>,
+    /// With oauth: the application that sends
+    #[arg(long, value_name = "CLIENT")]
+    outgoing_oauth_client: Option<String>,
+    /// With oauth: the file that holds its certificate and its private key
+    #[arg(long, value_name = "PEM_FILE")]
+    outgoing_oauth_certificate: Option<PathBuf>,
+    /// With oauth: where its tokens are issued
+    #[arg(long, value_name = "URL")]
+    outgoing_oauth_authority: Option<String>,
+    /// With oauth: what its tokens are for
+    #[arg(long, value_name = "RESOURCE")]
+    outgoing_oauth_resource: Option<String>,
     /// Send by permissions on each mailbox instead of impersonation
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
     outgoing_delegation: Option<bool>,
     /// Send as mail is read, and forget other credentials
-    #[arg(long, conflicts_with_all = ["outgoing_auth", "outgoing_user", "outgoing_password_file", "outgoing_delegation"])]
+    #[arg(long, conflicts_with_all = ["outgoing_auth", "outgoing_user", "outgoing_password_file", "outgoing_delegation",
+        "outgoing_oauth_tenant", "outgoing_oauth_client", "outgoing_oauth_certificate", "outgoing_oauth_authority",
+        "outgoing_oauth_resource"])]
     outgoing_as_incoming: bool,
 }
 
@@ -75,6 +110,37 @@ struct Given {
     user: Option<String>,
     password: Option<String>,
     delegation: Option<bool>,
+    oauth: Application,
+}
+
+/// What was given of an application.
+struct Application {
+    tenant: Option<String>,
+    client: Option<String>,
+    certificate_pem: Option<String>,
+    authority: Option<String>,
+    resource: Option<String>,
+}
+
+impl Application {
+    /// The application, if anything was given of it; `fields` gains which fields of the credentials that are.
+    fn fill(self, fields: &mut Vec<&'static str>) -> Option<admin::OAuth> {
+        let mut given = admin::OAuth::default();
+        let before = fields.len();
+        for (field, text, place) in [
+            ("oauth.tenant", self.tenant, &mut given.tenant),
+            ("oauth.client", self.client, &mut given.client),
+            ("oauth.certificate_pem", self.certificate_pem, &mut given.certificate_pem),
+            ("oauth.authority", self.authority, &mut given.authority),
+            ("oauth.resource", self.resource, &mut given.resource),
+        ] {
+            if let Some(text) = text {
+                fields.push(field);
+                *place = text;
+            }
+        }
+        (fields.len() > before).then_some(given)
+    }
 }
 
 impl Given {
@@ -98,6 +164,7 @@ impl Given {
                 *place = text;
             }
         }
+        given.oauth = self.oauth.fill(&mut fields);
         all.extend(fields.iter().map(|field| format!("{place}.{field}")));
         (!fields.is_empty()).then_some(given)
     }
@@ -113,7 +180,15 @@ impl Incoming {
         ask: bool,
     ) -> Result<(), Failure> {
         let password = secret::password(ctl, self.password_file.as_deref(), ask && self.user.is_some())?;
-        let given = Given { auth: self.auth, user: self.user.clone(), password, delegation: self.delegation };
+        let oauth = Application {
+            tenant: self.oauth_tenant.clone(),
+            client: self.oauth_client.clone(),
+            certificate_pem: secret::certificate(ctl, self.oauth_certificate.as_deref())?,
+            authority: self.oauth_authority.clone(),
+            resource: self.oauth_resource.clone(),
+        };
+        let given =
+            Given { auth: self.auth, user: self.user.clone(), password, delegation: self.delegation, oauth };
         profile.credentials = given.credentials("credentials", all);
         Ok(())
     }
@@ -136,6 +211,13 @@ impl Outgoing {
             user: self.outgoing_user.clone(),
             password: secret::password(ctl, self.outgoing_password_file.as_deref(), false)?,
             delegation: self.outgoing_delegation,
+            oauth: Application {
+                tenant: self.outgoing_oauth_tenant.clone(),
+                client: self.outgoing_oauth_client.clone(),
+                certificate_pem: secret::certificate(ctl, self.outgoing_oauth_certificate.as_deref())?,
+                authority: self.outgoing_oauth_authority.clone(),
+                resource: self.outgoing_oauth_resource.clone(),
+            },
         };
         profile.outgoing_credentials = given.credentials("outgoing_credentials", all);
         Ok(())
