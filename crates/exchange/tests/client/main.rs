@@ -4,6 +4,7 @@
 mod authentication;
 mod connection;
 mod oauth;
+mod oidc_provider;
 mod pyspnego;
 #[allow(dead_code)]
 mod scripted;
