@@ -172,7 +172,8 @@ impl Tokens {
                     if may_pass(&failure) { Fault::Passing(failure.back_off) } else { Fault::Lasting };
                 state.schedule.failed(&self.rules, fault, self.issuer.now());
                 tracing::warn!(reason = failure.reason.code(), detail = %failure.detail, "no token was issued");
-                state.failure = Some(failure);
+                // What the authority asked for is asked of the authority's next question, and of no mailbox.
+                state.failure = Some(Failure { back_off: None, ..failure });
             }
         }
     }

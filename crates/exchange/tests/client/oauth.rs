@@ -347,6 +347,7 @@ async fn what_is_wrong_with_the_authority_has_its_reason_and_it_is_not_hammered(
     };
     let page = || Act::AnswerAndClose(http("HTTP/1.1 200 OK\r\nContent-Type: text/html\r\n", b"<html>"));
     let large = || Act::AnswerAndClose(http(JSON, " ".repeat(70_000).as_bytes()));
+    let busy = || Act::AnswerAndClose(http("HTTP/1.1 429 Busy\r\nRetry-After: 20\r\n", b""));
     let tenant = said("invalid_tenant", "AADSTS90002: Tenant not found.");
     for (acts, reason, wait) in [
         (vec![silent(), said("invalid_client", "AADSTS700027: no such key")], Refused, 30),
@@ -358,6 +359,7 @@ async fn what_is_wrong_with_the_authority_has_its_reason_and_it_is_not_hammered(
         (vec![silent(), large()], Unreachable, 1),
         (vec![large()], Unreachable, 1),
         (vec![silent(), Act::Close], Unreachable, 1),
+        (vec![silent(), busy()], Unreachable, 20),
         (vec![json(200, r#"{"token_endpoint":"http://127.0.0.1/token"}"#)], NotFound, 30),
     ] {
         let count = acts.len();
@@ -365,12 +367,15 @@ async fn what_is_wrong_with_the_authority_has_its_reason_and_it_is_not_hammered(
         let failure = writes(&client).await.expect_err("it cannot work");
         assert_eq!((failure.reason, failure.execution), (reason, Execution::Not), "{failure}");
         assert_eq!(authority.requests().len(), count, "{failure}");
+        assert_eq!(failure.back_off, None, "it is no wish of the Exchange server");
         let told = format!("{failure:?}");
         assert!(!told.contains("eyJ") && !told.contains("assertion"), "{told}");
         // Whoever comes now is told the same.
         let again = reads(&client).await.expect_err("it is told the same");
         assert_eq!((again, authority.requests().len()), (failure, count));
-        pass(Duration::from_secs(wait));
+        pass(Duration::from_secs(wait - 1));
+        assert!(wait == 1 || reads(&client).await.is_err(), "it is too early");
+        pass(Duration::from_secs(1));
         authority.will([silent(), token("one")]);
         assert_eq!(what(reads(&client).await), Ok(()));
         assert_eq!(carried(&exchange), ["Bearer one"]);
