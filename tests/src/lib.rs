@@ -1,6 +1,7 @@
 //! The stage on which whole systems are tested: a simulated Exchange, a store, and a worker that holds everything.
 
 pub mod collector;
+pub mod credentials;
 pub mod kill;
 pub mod process;
 pub mod stranger;
@@ -18,7 +19,7 @@ use mailyard_policy::{
     mailbox,
     operation::Method,
     outbox::Capabilities,
-    profile::Credentials,
+    profile::Authentication,
 };
 use mailyard_store::{
     Store,
@@ -29,6 +30,7 @@ use mailyard_store::{
     sqlite::SqliteStore,
 };
 use mailyard_worker::settings::Settings;
+use secrecy::SecretString;
 
 /// What any step may fail with.
 pub type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -107,11 +109,35 @@ impl Stage {
         Self::with(Options::new, mailboxes, settings, Config::default()).await
     }
 
+    /// Two mailboxes of a simulator that knows this scheme only, by which the profile signs in.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being built.
+    pub async fn signing_in(by: Authentication, settings: Settings) -> Outcome<Self> {
+        let options =
+            |mailboxes, seed, folder| credentials::accepting(&[by], Options::new(mailboxes, seed, folder));
+        Self::build(by, options, 2, settings, Config::default()).await
+    }
+
     /// The same, with a simulator and a configuration of one's own.
     ///
     /// # Errors
     /// Whatever keeps it from being built.
     pub async fn with(
+        options: impl FnOnce(usize, u64, PathBuf) -> Options,
+        mailboxes: usize,
+        settings: Settings,
+        config: Config,
+    ) -> Outcome<Self> {
+        Self::build(Authentication::Basic, options, mailboxes, settings, config).await
+    }
+
+    /// The same, with a profile that signs in by this scheme.
+    ///
+    /// # Errors
+    /// Whatever keeps it from being built.
+    pub async fn build(
+        by: Authentication,
         options: impl FnOnce(usize, u64, PathBuf) -> Options,
         mailboxes: usize,
         settings: Settings,
@@ -123,9 +149,8 @@ impl Stage {
         let database = folder.path().join("mailyard.db");
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&database, key).await?);
         let org = Org("default".to_owned());
-        let profile = profile(&simulator, &org)?;
-        let password = simulator.ready().password.clone().into();
-        let secrets = Secrets { incoming: Some(password), outgoing: None };
+        let (profile, secret) = profile(&simulator, &org, by)?;
+        let secrets = Secrets { incoming: Some(secret), outgoing: None };
         store.create_profile(&profile, &secrets, false).await?;
         let addresses = simulator.addresses();
         let rows: Vec<NewMailbox> =
@@ -230,16 +255,17 @@ impl Stage {
     }
 }
 
-fn profile(simulator: &Simulator, org: &Org) -> Outcome<Profile> {
+fn profile(simulator: &Simulator, org: &Org, by: Authentication) -> Outcome<(Profile, SecretString)> {
     let ready = simulator.ready();
-    Ok(Profile {
+    let (credentials, secret) = credentials::of(by, ready)?;
+    let profile = Profile {
         id: ProfileId::new(clock::new_id()?),
         org: org.clone(),
         display_name: "Simulated".to_owned(),
         description: String::new(),
         incoming_url: Some(ready.ews_url.clone()),
         outgoing_url: Some(ready.ews_url.clone()),
-        credentials: Credentials { user: ready.user.clone(), ..Credentials::none() },
+        credentials,
         outgoing_credentials: None,
         ca_pem: Some(std::fs::read_to_string(&ready.ca_file)?),
         process_email_from: None,
@@ -254,7 +280,8 @@ fn profile(simulator: &Simulator, org: &Org) -> Outcome<Profile> {
         capabilities: Capabilities::default(),
         create_time: Timestamp::EPOCH,
         revision: Revision(0),
-    })
+    };
+    Ok((profile, secret))
 }
 
 fn new_mailbox(address: &str, profile: ProfileId) -> Outcome<NewMailbox> {

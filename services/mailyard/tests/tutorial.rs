@@ -63,7 +63,7 @@ async fn every_command_of_the_tutorial_works() -> std::io::Result<()> {
         !log.contains('@') && !log.contains("Hello"),
         "no address and no subject stands in the log: {log}"
     );
-    for expected in ["Hello back", "sent", "MAILBOX_UNAVAILABLE", "retrying"] {
+    for expected in ["Hello back", "sent", "MAILBOX_UNAVAILABLE", "retrying", "By NTLM", "By a token"] {
         assert!(out.contains(expected), "{expected}: {out}");
     }
     Ok(())
