@@ -211,9 +211,16 @@ impl Lane {
             || before.profile.incoming_url != profile.incoming_url
             || before.profile.outgoing_url != profile.outgoing_url
             || before.profile.ca_pem != profile.ca_pem;
+        let same_clients = !another_road
+            && before.profile.request_deadline == profile.request_deadline
+            && before.profile.display_name == profile.display_name;
         self.gate.set_max_connections(profile.max_connections);
         self.resize(before.profile.max_connections, profile.max_connections);
-        let current = current(&self.shared.settings, &self.shared, profile, secrets, &self.gate);
+        let mut current = current(&self.shared.settings, &self.shared, profile, secrets, &self.gate);
+        if same_clients {
+            // They have their connections, which are signed in, and their token.
+            (current.incoming, current.outgoing) = (before.incoming.clone(), before.outgoing.clone());
+        }
         let probe = probe_state(&current);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(current);
         if another_road {
