@@ -200,6 +200,17 @@ const CASES: &[Case] = &[
         ],
     },
     Case {
+        what: "a test that took too long has failed, and comes again",
+        kept: "sss untested;none off;none off",
+        steps: &[
+            ("0 wanted 2 7 sss,none,none approved 0000000000000000000000000t 0", "settle 1",
+                "test=0000000000000000000000000t sss testing:0:not_run;none off;none off"),
+            ("0 settled 1", "run 2 Test([true, false, false])", "test=0000000000000000000000000t sss testing:0:not_run;none off;none off"),
+            ("0 ended 2 failed:MAILBOX_CYCLE_DEADLINE:-", "settle 3",
+                "test=0000000000000000000000000t sss testing:1:not_run not_before=+60 reason=MAILBOX_CYCLE_DEADLINE;none off;none off"),
+        ],
+    },
+    Case {
         what: "a test of what is not approved is skipped with the reason",
         kept: "sss untested;none off;none off",
         steps: &[

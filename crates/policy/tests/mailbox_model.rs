@@ -270,7 +270,13 @@ impl Run {
                 let kind = match work {
                     Work::Incoming => 0,
                     Work::Outgoing { .. } => 1,
-                    Work::Test(_) => return,
+                    Work::Test(kinds) => {
+                        let Outcome::Failed { reason, .. } = outcome else { return };
+                        for kind in (0..2).filter(|kind| kinds[*kind]) {
+                            self.model.history[kind].push(Line::TestFailed(meaning(reason)));
+                        }
+                        return;
+                    }
                 };
                 self.model.history[kind].extend(match outcome {
                     Outcome::Completed { .. } | Outcome::More { .. } => Some(Line::Completed),
@@ -434,8 +440,12 @@ fn answer(attempt: Attempt, work: Work, result: Result) -> Event {
         ),
         Work::Test(kinds) => {
             let tested = match result {
-                Result::Completed(_) | Result::More => Tested::Works,
+                Result::Completed(_) => Tested::Works,
                 Result::Failed(number) => Tested::Fails { reason: reason(number), hint: None },
+                Result::More => {
+                    let reason = Reason::MailboxCycleDeadline;
+                    return Event::Ended(attempt, Outcome::Failed { reason, hint: None });
+                }
                 Result::Held => return Event::Ended(attempt, Outcome::Held),
                 Result::OursFailed => return Event::Ended(attempt, Outcome::OursFailed),
             };

@@ -244,7 +244,7 @@ pub struct Cycle {
 pub struct Commit {
     /// The new position in the Inbox.
     pub cursor: Option<Bytes>,
-    /// Forget the position (and with it nothing else): the folder is read from the start date again.
+    /// Forget the position and the start date, unless this gives one: the folder is read anew from there.
     pub forget_cursor: bool,
     /// The start date, once it is decided.
     pub start: Option<Timestamp>,
@@ -399,11 +399,13 @@ pub trait Holder: Send + Sync {
         facts: &[Fact],
     ) -> Result<()>;
 
-    /// Keeps what was learnt of a server's sending, if no later grant has written the lane 0 of the profile.
+    /// Keeps what was learnt of the sending of the server at this URL. `Fenced` if a later grant has written the lane 0
+    /// of the profile, or if the profile sends by another server now.
     async fn keep_capabilities(
         &self,
         profile: ProfileId,
         epoch: Epoch,
+        outgoing_url: Option<&str>,
         capabilities: &Capabilities,
     ) -> Result<()>;
 }

@@ -359,9 +359,10 @@ pub trait People: Send + Sync {
     /// All profiles of an organization by name (`None`: of all organizations).
     async fn profiles(&self, org: Option<&Org>) -> Result<Vec<Profile>>;
 
-    /// The secret of the credentials that a direction is done by, for the process that signs in with it. No API hands
-    /// it on.
-    async fn secret(&self, profile: ProfileId, direction: Direction) -> Result<Option<SecretString>>;
+    /// The secret of the credentials that a direction of this profile is done by, for the process that signs in with
+    /// it. No API hands it on. Refused with `ETAG_MISMATCH` if the credentials are others by now: a secret is never
+    /// given out for an account or a scheme that it does not belong to.
+    async fn secret(&self, profile: &Profile, direction: Direction) -> Result<Option<SecretString>>;
 
     /// Makes mailboxes, all or none. Refused with `RESOURCE_ALREADY_EXISTS` and the field `rows[N].address` for the
     /// first address that is taken (in the store or twice in `rows`, ignoring case).

@@ -71,7 +71,7 @@ impl Holding {
         Self {
             fence: self.fence,
             cursor: commit.cursor.clone().or(before),
-            start: commit.start.or(self.start),
+            start: commit.start.or(self.start.filter(|_| !commit.forget_cursor)),
             has_inbound: self.has_inbound || commit.leaves_inbound(),
         }
     }

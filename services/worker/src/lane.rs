@@ -141,7 +141,7 @@ impl Lane {
             }
             Err(error) => return Err(error),
         };
-        let secrets = secrets(&shared, profile.id).await?;
+        let secrets = secrets(&shared, &profile).await?;
         let now = shared.now();
         let breaker = kept.breaker.parse().unwrap_or_else(|_| Breaker::new(now));
         let throttle: Option<throttle::State> = kept.throttle.parse().ok();
@@ -205,7 +205,7 @@ impl Lane {
         if before.profile == profile {
             return Ok(false);
         }
-        let secrets = secrets(&self.shared, profile.id).await?;
+        let secrets = secrets(&self.shared, &profile).await?;
         let another_road = before.profile.credentials != profile.credentials
             || before.profile.outgoing_credentials != profile.outgoing_credentials
             || before.profile.incoming_url != profile.incoming_url
@@ -412,12 +412,17 @@ impl Lane {
         Some(Probe(self))
     }
 
-    /// Keeps what a probe learnt of the server's sending.
+    /// Keeps what a probe learnt of the sending of the server of this profile.
     ///
     /// # Errors
     /// The store's.
-    pub async fn keep_capabilities(&self, capabilities: &Capabilities) -> store::Result<()> {
-        self.shared.store.keep_capabilities(self.profile, self.epoch, capabilities).await?;
+    pub async fn keep_capabilities(
+        &self,
+        probed: &Profile,
+        capabilities: &Capabilities,
+    ) -> store::Result<()> {
+        let url = probed.url(Direction::Outgoing);
+        self.shared.store.keep_capabilities(self.profile, self.epoch, url, capabilities).await?;
         if capabilities.consumes_draft.is_some() {
             self.state().probe = ProbeState::Known;
         }
@@ -433,7 +438,7 @@ fn probe_state(current: &Current) -> ProbeState {
 }
 
 /// What the profile signs in with, in each direction.
-async fn secrets(shared: &Shared, profile: ProfileId) -> store::Result<[Option<SecretString>; 2]> {
+async fn secrets(shared: &Shared, profile: &Profile) -> store::Result<[Option<SecretString>; 2]> {
     let secret = |direction| shared.store.secret(profile, direction);
     Ok([secret(Direction::Incoming).await?, secret(Direction::Outgoing).await?])
 }

@@ -61,7 +61,8 @@ pub async fn poll(turn: &mut Turn) -> Result<Done, Trouble> {
         Err(Trouble::Exchange(failure)) if failure.reason == Reason::MailboxSyncStateInvalid => {
             // The server forgot where we were: the folder is told anew, and what is known already is known.
             tracing::warn!(mailbox = %turn.mailbox, "the server does not know the position in the Inbox any more");
-            turn.commit(Commit { forget_cursor: true, ..Commit::default() }).await?;
+            let start = turn.holding.start;
+            turn.commit(Commit { forget_cursor: true, start, ..Commit::default() }).await?;
             sync(turn, &mailbox).await?
         }
         other => other?,

@@ -21,7 +21,7 @@ impl Mailbox {
         let kind = match work {
             Work::Incoming => Kind::Incoming,
             Work::Outgoing { .. } => Kind::Outgoing,
-            Work::Test(_) => return self.test_did_not_run(rules, outcome, now),
+            Work::Test(kinds) => return self.test_ended_early(rules, kinds, outcome, now, changes),
         };
         self.polled[kind as usize] = true;
         match outcome {
@@ -135,7 +135,25 @@ impl Mailbox {
         id::hash(&bytes)
     }
 
-    /// The breaker or our own side kept the test from running: what is not tested stays untested, and it comes again.
+    /// A test that took too long has failed. If the breaker or our own side kept it from running, what is not tested
+    /// stays untested, and it comes again.
+    fn test_ended_early(
+        &mut self,
+        rules: &Rules,
+        kinds: [bool; 3],
+        outcome: Outcome,
+        now: Timestamp,
+        changes: &mut Changes,
+    ) {
+        match outcome {
+            Outcome::Failed { reason, hint } => {
+                let failed = kinds.map(|tested| tested.then_some(Tested::Fails { reason, hint }));
+                self.tested(rules, &failed, now, changes);
+            }
+            other => self.test_did_not_run(rules, other, now),
+        }
+    }
+
     fn test_did_not_run(&mut self, rules: &Rules, outcome: Outcome, now: Timestamp) {
         let why = if outcome == Outcome::Held { Why::Breaker } else { Why::TestRetry };
         let gap = if outcome == Outcome::Held { rules.retry_gap } else { OWN_GAP };

@@ -64,7 +64,7 @@ impl SqliteStore {
             change;
         let seen = waiting(seen, &items);
         let (tracked, others) = divide(items);
-        let entry = Entry { at, start, cycle: cycle.is_some() };
+        let entry = Entry { at, start, begins_anew: forget_cursor, cycle: cycle.is_some() };
         let (scope, met) = enter(&mut tx, fence, &entry, &tracked).await?;
         let mut plan = Plan::new(at, tracked, met);
         plan.bodies.settle_uploads(&mut tx).await?;
@@ -126,6 +126,8 @@ fn tell(script: &mut Script, org: &Org, facts: &[Fact]) {
 struct Entry {
     at: Timestamp,
     start: Option<Timestamp>,
+    /// The start that is stored does not count any more.
+    begins_anew: bool,
     cycle: bool,
 }
 
@@ -133,8 +135,11 @@ struct Entry {
 async fn enter(tx: &mut Tx, fence: &Fence, entry: &Entry, items: &[Arrived]) -> Result<(Scope, Met)> {
     let mut script = Script::default();
     let text = script.begin("UPDATE mailbox SET commit_ver = commit_ver + 1, cycles = cycles + ");
-    text.push_bind(i64::from(entry.cycle)).push(", start = coalesce(").push_bind(millis(entry.start));
-    text.push(", start) WHERE mailbox_id = ").push_bind(fence.mailbox.key());
+    text.push_bind(i64::from(entry.cycle));
+    if entry.start.is_some() || entry.begins_anew {
+        text.push(", start = ").push_bind(millis(entry.start));
+    }
+    text.push(" WHERE mailbox_id = ").push_bind(fence.mailbox.key());
     text.push(" AND fence = ").push_bind(fence.epoch.0 as i64);
     text.push(" AND fence_nonce = ").push_bind(fence.nonce.key());
     text.push(" AND commit_ver = ").push_bind(fence.commit_ver as i64);

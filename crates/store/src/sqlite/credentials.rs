@@ -1,6 +1,7 @@
 //! Credentials of profiles and their secrets on SQLite.
 
 use mailyard_policy::{
+    Reason,
     id::{Org, ProfileId, Revision},
     operation::Direction,
     profile::{Credentials, OAuth},
@@ -13,7 +14,7 @@ use super::{
     rows::{Columns as _, Key as _},
 };
 use crate::{
-    Result,
+    Error, Result,
     people::{Profile, Secrets},
     secret::Envelope,
 };
@@ -75,24 +76,30 @@ impl SqliteStore {
 
     pub(super) async fn open_secret(
         &self,
-        id: ProfileId,
+        profile: &Profile,
         direction: Direction,
     ) -> Result<Option<SecretString>> {
-        // The words of the directions come in their alphabetical order, and outgoing stands for itself if it is there.
+        let wanted = profile.credentials(direction);
+        let own = direction == Direction::Outgoing && profile.outgoing_credentials.is_some();
+        let direction = if own { Direction::Outgoing } else { Direction::Incoming };
         let row = sqlx::query(
-            "SELECT c.*, p.org FROM credentials c JOIN profile p USING (profile_id)
-             WHERE profile_id = ? AND direction IN ('incoming', ?) ORDER BY direction DESC LIMIT 1",
+            "SELECT * FROM credentials WHERE profile_id = ? AND direction = ?
+               AND secret_revision = ? AND authentication = ? AND user_name = ?",
         )
-        .bind(id.key())
+        .bind(profile.id.key())
         .bind(direction.word())
+        .bind(wanted.secret_revision.0 as i64)
+        .bind(wanted.authentication.word())
+        .bind(&wanted.user)
         .fetch_optional(&self.readers)
         .await?;
-        let Some(row) = row else { return Ok(None) };
-        let (direction, revision) = (row.word("direction")?, row.number("secret_revision")?);
+        let changed = || Error::refused(Reason::EtagMismatch, "the credentials were changed meanwhile");
+        let row = row.ok_or_else(changed)?;
         let Some(key_id) = row.maybe_text("key_id")? else { return Ok(None) };
         let envelope =
             Envelope { key_id, wrapped_key: row.try_get("wrapped_key")?, sealed: row.try_get("sealed")? };
-        self.key.open(&place(&Org(row.text("org")?), id, direction, revision), &envelope).map(Some)
+        let place = place(&profile.org, profile.id, direction, wanted.secret_revision.0);
+        self.key.open(&place, &envelope).map(Some)
     }
 }
 

@@ -127,9 +127,10 @@ impl Holder for SqliteStore {
         &self,
         profile: ProfileId,
         epoch: Epoch,
+        outgoing_url: Option<&str>,
         capabilities: &Capabilities,
     ) -> Result<()> {
-        self.store_capabilities(profile, epoch, capabilities).await
+        self.store_capabilities(profile, epoch, outgoing_url, capabilities).await
     }
 }
 

@@ -64,6 +64,7 @@ impl SqliteStore {
         &self,
         profile: ProfileId,
         epoch: Epoch,
+        outgoing_url: Option<&str>,
         capabilities: &Capabilities,
     ) -> Result<()> {
         let mut tx = self.begin().await?;
@@ -76,15 +77,20 @@ impl SqliteStore {
         if later.is_some() {
             return Err(Error::Fenced);
         }
-        sqlx::query(
-            "UPDATE profile SET consumes_draft=?, checks_change_key=?, moved_id_dies=? WHERE profile_id=?",
+        let done = sqlx::query(
+            "UPDATE profile SET consumes_draft=?, checks_change_key=?, moved_id_dies=?
+             WHERE profile_id=? AND outgoing_url IS ?",
         )
         .bind(capabilities.consumes_draft)
         .bind(capabilities.checks_change_key)
         .bind(capabilities.moved_id_dies)
         .bind(profile.key())
+        .bind(outgoing_url)
         .execute(&mut *tx)
         .await?;
+        if done.rows_affected() == 0 {
+            return Err(Error::Fenced);
+        }
         commit(tx).await
     }
 }

@@ -121,7 +121,7 @@ impl People for SqliteStore {
         self.list_profiles(org).await
     }
 
-    async fn secret(&self, profile: ProfileId, direction: Direction) -> Result<Option<SecretString>> {
+    async fn secret(&self, profile: &Profile, direction: Direction) -> Result<Option<SecretString>> {
         self.open_secret(profile, direction).await
     }
 

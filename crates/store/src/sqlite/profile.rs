@@ -78,6 +78,9 @@ impl SqliteStore {
         );
         bind_settings(query, profile).bind(profile.id.key()).execute(&mut *tx).await?;
         self.keep_credentials(&mut tx, profile, secrets).await?;
+        if before.outgoing_url != profile.outgoing_url {
+            forget_capabilities(&mut tx, profile.id).await?;
+        }
         if before.lanes != profile.lanes {
             spread_over_lanes(&mut tx, profile, before.lanes).await?;
         }
@@ -117,6 +120,17 @@ impl SqliteStore {
         commit(tx).await?;
         profile.ok_or_else(|| Error::Corrupt("a profile is gone that was just written".to_owned()))
     }
+}
+
+/// Another server sends in its own way.
+async fn forget_capabilities(tx: &mut Tx, id: ProfileId) -> Result<()> {
+    sqlx::query(
+        "UPDATE profile SET consumes_draft = NULL, checks_change_key = NULL, moved_id_dies = NULL WHERE profile_id = ?",
+    )
+    .bind(id.key())
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
 }
 
 /// The profile of new mailboxes that name none.

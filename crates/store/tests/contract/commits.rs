@@ -15,7 +15,7 @@ use mailyard_store::{
     Store,
     fleet::SoleHolder,
     holder::{Body, Claims, Commit, Cycle, Fence, InboundState, Item, Lane, SeenItem},
-    people::{Approval, NewMailbox, Secrets, Selection},
+    people::{Approval, NewMailbox, Profile, Secrets, Selection},
     query::{Filter, Operator},
 };
 
@@ -60,8 +60,14 @@ pub async fn of_two_claimers_the_later_grant_writes(store: Arc<dyn Store>) {
     fenced(&store.commit(&old, Commit::default()).await);
     fenced(&store.reload(&old).await);
     let mut new = claimed.fence;
+    let start = Some(at(5));
+    next.commit(&mut new, Commit { start, ..Commit::default() }).await;
+    next.commit(&mut new, Commit::default()).await;
+    next.commit(&mut new, Commit { forget_cursor: true, start, ..Commit::default() }).await;
+    let again = store.reload(&new).await.unwrap();
+    assert_eq!((again.cursor, again.start), (None, start));
     next.commit(&mut new, Commit { forget_cursor: true, ..Commit::default() }).await;
-    assert_eq!(store.reload(&new).await.unwrap().cursor, None);
+    assert_eq!(store.reload(&new).await.unwrap().start, None, "it was another mailbox's");
 }
 
 pub async fn a_stale_fence_writes_nothing(store: Arc<dyn Store>) {
@@ -496,15 +502,19 @@ pub async fn lanes_are_kept_by_the_last_grant(store: Arc<dyn Store>) {
     assert_eq!(store.lane(world.profile, 1).await.unwrap(), None);
     let known =
         Capabilities { consumes_draft: Some(true), checks_change_key: None, moved_id_dies: Some(false) };
-    fenced(&store.keep_capabilities(world.profile, Epoch(4), &known).await);
-    store.keep_capabilities(world.profile, Epoch(6), &known).await.unwrap();
+    let before = store.profile(world.profile).await.unwrap().unwrap();
+    let url = before.outgoing_url.as_deref();
+    fenced(&store.keep_capabilities(world.profile, Epoch(4), url, &known).await);
+    fenced(&store.keep_capabilities(world.profile, Epoch(6), Some("https://another.example/"), &known).await);
+    store.keep_capabilities(world.profile, Epoch(6), url, &known).await.unwrap();
     let profile = store.profile(world.profile).await.unwrap().unwrap();
     assert_eq!(profile.capabilities, known);
-    assert_eq!(
-        store.update_profile(&profile, &Secrets::default(), false).await.unwrap().capabilities,
-        known,
-        "people do not change it"
-    );
+    let same = store.update_profile(&profile, &Secrets::default(), false).await.unwrap();
+    assert_eq!(same.capabilities, known, "people do not change it");
+    let moved =
+        Profile { outgoing_url: Some("https://another.example/EWS/Exchange.asmx".to_owned()), ..same };
+    let moved = store.update_profile(&moved, &Secrets::default(), false).await.unwrap();
+    assert_eq!(moved.capabilities, Capabilities::default(), "another server sends in its own way");
 }
 
 pub async fn known_tests_are_told(store: Arc<dyn Store>) {

@@ -378,9 +378,10 @@ pub async fn secrets_come_back_and_change(store: Arc<dyn Store>) {
     };
     let id = ProfileId::new(1);
     let read = async || {
+        let profile = store.profile(id).await.unwrap().unwrap();
         let mut both = Vec::new();
         for direction in [Direction::Incoming, Direction::Outgoing] {
-            let found = store.secret(id, direction).await.unwrap();
+            let found = store.secret(&profile, direction).await.unwrap();
             both.push(found.map_or(String::new(), |found| found.expose_secret().to_owned()));
         }
         both.join(" ")
@@ -402,8 +403,20 @@ pub async fn secrets_come_back_and_change(store: Arc<dyn Store>) {
     assert_eq!((revisions(&split), read().await.as_str()), ((2, Some(0)), "second "));
     let split = store.update_profile(&split, &secrets(None, Some("third")), false).await.unwrap();
     assert_eq!((revisions(&split), read().await.as_str()), ((2, Some(1)), "second third"));
-    let joined = Profile { outgoing_credentials: None, ..split };
+    let joined = Profile { outgoing_credentials: None, ..split.clone() };
     let joined = store.update_profile(&joined, &secrets(None, None), false).await.unwrap();
     assert_eq!((revisions(&joined), read().await.as_str()), ((2, None), "second second"));
-    assert_eq!(store.secret(ProfileId::new(5), Direction::Incoming).await.unwrap().map(|_| ()), None);
+    // Whoever still has a profile as it was gets no secret that belongs to another account or scheme.
+    let another = Credentials { user: "another".to_owned(), ..joined.credentials.clone() };
+    let renamed = Profile { credentials: another, ..joined.clone() };
+    store.update_profile(&renamed, &secrets(None, None), false).await.unwrap();
+    for (stale, direction) in [
+        (&same, Direction::Incoming),
+        (&split, Direction::Outgoing),
+        (&joined, Direction::Incoming),
+        (&profile(5, "none"), Direction::Incoming),
+    ] {
+        let refused = refused(store.secret(stale, direction).await.map(|_| ()));
+        assert_eq!(refused.0, Reason::EtagMismatch, "{direction}");
+    }
 }

@@ -54,7 +54,8 @@ fn update(made: &Profile, credentials: Credentials, paths: &[&str]) -> UpdatePro
 
 async fn secret(house: &House, profile: &Profile, direction: Direction) -> String {
     let id: ProfileId = profile.uid.parse().unwrap();
-    house.store.secret(id, direction).await.unwrap().unwrap().expose_secret().to_owned()
+    let profile = house.store.profile(id).await.unwrap().unwrap();
+    house.store.secret(&profile, direction).await.unwrap().unwrap().expose_secret().to_owned()
 }
 
 #[tokio::test]

@@ -108,7 +108,8 @@ async fn a_profile_has_its_defaults_and_never_tells_its_password() {
     assert_eq!(made.idle_max, Some(duration(std::time::Duration::from_hours(1))));
     let id: ProfileId = made.uid.parse().unwrap();
     assert_eq!(made.name, name("emailServerProfiles", &made.uid));
-    let stored = house.store.secret(id, Direction::Incoming).await.unwrap().unwrap();
+    let kept = house.store.profile(id).await.unwrap().unwrap();
+    let stored = house.store.secret(&kept, Direction::Incoming).await.unwrap().unwrap();
     assert_eq!(stored.expose_secret(), PASSWORD);
     for last in [made.uid.as_str(), "main", "MAIN"] {
         let request = GetProfileRequest { name: name("emailServerProfiles", last) };
@@ -195,10 +196,9 @@ async fn an_update_changes_what_its_mask_names_if_nobody_was_quicker() {
     let secret = Profile { credentials: Some(password), etag: changed.etag.clone(), ..named.clone() };
     let changed = answered(house.profiles().update_profile(update(secret, &["credentials.password"])).await);
     let id: ProfileId = made.uid.parse().unwrap();
-    assert_eq!(
-        house.store.secret(id, Direction::Incoming).await.unwrap().unwrap().expose_secret(),
-        "another-secret"
-    );
+    let kept = house.store.profile(id).await.unwrap().unwrap();
+    let stored = house.store.secret(&kept, Direction::Incoming).await.unwrap().unwrap();
+    assert_eq!(stored.expose_secret(), "another-secret");
     let everything = Profile { description: "all".into(), ..changed };
     let kept = answered(house.profiles().update_profile(update(everything, &["*"])).await);
     assert!(kept.credentials.clone().unwrap().password_set && kept.description == "all", "{kept:?}");

@@ -190,7 +190,13 @@ impl Holder for Doubtful {
     async fn outgoing(&self, _: MailboxId, _: Timestamp, _: u32) -> Result<Vec<Outgoing>> {
         gone()
     }
-    async fn keep_capabilities(&self, _: ProfileId, _: Epoch, _: &Capabilities) -> Result<()> {
+    async fn keep_capabilities(
+        &self,
+        _: ProfileId,
+        _: Epoch,
+        _: Option<&str>,
+        _: &Capabilities,
+    ) -> Result<()> {
         gone()
     }
 }

@@ -75,9 +75,6 @@ impl Writing {
             ..Commit::default()
         };
         holding.write(&*self.store, commit).await?;
-        if self.forget_cursor {
-            holding.start = None;
-        }
         Ok(holding)
     }
 }

@@ -12,6 +12,7 @@ use mailyard_policy::{
 use mailyard_store::{
     Error as StoreError,
     holder::{Cycle, Fence, Wanted},
+    people::Profile,
 };
 use ractor::ActorRef;
 use tokio::time::Instant;
@@ -141,7 +142,7 @@ async fn work(turn: &mut Turn, lane: &Lane, work: Work) -> Worked {
         Work::Test(kinds) => {
             let probe = lane.probe();
             return match Box::pin(test::test(turn, kinds, probe.is_some())).await {
-                Ok(findings) => tested(lane, findings).await,
+                Ok(findings) => tested(lane, &turn.current.profile, findings).await,
                 Err(trouble) => {
                     Worked { answer: trouble.answer(), result: Err(trouble), tested: None, spoiled: false }
                 }
@@ -155,9 +156,9 @@ async fn work(turn: &mut Turn, lane: &Lane, work: Work) -> Worked {
     Worked { result, tested: None, answer, spoiled: false }
 }
 
-async fn tested(lane: &Lane, findings: Findings) -> Worked {
+async fn tested(lane: &Lane, profile: &Profile, findings: Findings) -> Worked {
     if let Some(capabilities) = &findings.capabilities
-        && let Err(error) = lane.keep_capabilities(capabilities).await
+        && let Err(error) = lane.keep_capabilities(profile, capabilities).await
     {
         // They are asked again with the next test.
         tracing::warn!(%error, "what was learnt of the server could not be kept");

@@ -55,8 +55,8 @@ impl Api {
 
     async fn stored(&self, name: &str) -> Result<(Profile, Secrets), Status> {
         let profile = self.find_profile("name", name).await?;
-        let incoming = self.store.secret(profile.id, Direction::Incoming).await.told()?;
-        let outgoing = self.store.secret(profile.id, Direction::Outgoing).await.told()?;
+        let incoming = self.store.secret(&profile, Direction::Incoming).await.told()?;
+        let outgoing = self.store.secret(&profile, Direction::Outgoing).await.told()?;
         Ok((profile, Secrets { incoming, outgoing }))
     }
 

@@ -32,6 +32,8 @@ pub struct Fields {
     outgoing: credentials::Outgoing,
     #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "", value_parser = values::forget)]
     password: Option<Forgotten>,
+    #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "", value_parser = values::forget)]
+    outgoing_password: Option<Forgotten>,
     /// Authorities to trust instead of the system's, as PEM; an empty file: the system's again
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
@@ -79,7 +81,7 @@ impl Fields {
         profile: &mut admin::Profile,
         ask: bool,
     ) -> Result<Paths, Failure> {
-        if self.password.is_some() {
+        if self.password.is_some() || self.outgoing_password.is_some() {
             return Err(secret::refused());
         }
         let mut paths = Paths::new();
