@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::{
-    Made, Rule,
+    Made, Rule, autodiscover,
     world::{World, folder_named},
 };
 
@@ -90,7 +90,8 @@ fn fault(world: &World, body: &[u8]) -> Answer {
     if let Some(address) = unknown {
         return Err((StatusCode::BAD_REQUEST, format!("mailbox: there is no mailbox {address}")));
     }
-    if let Some(operation) = rule.operation.as_ref().filter(|name| crate::operation::named(name).is_none()) {
+    let known = |name: &str| crate::operation::named(name).is_some() || autodiscover::is_form(name);
+    if let Some(operation) = rule.operation.as_ref().filter(|name| !known(name)) {
         return Err((StatusCode::BAD_REQUEST, format!("operation: there is no operation {operation}")));
     }
     world.set_faults(|faults| faults.add(rule));

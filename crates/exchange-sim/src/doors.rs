@@ -8,11 +8,12 @@ use std::{
 
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
-use http::{HeaderMap, Method, StatusCode, header};
+use http::{HeaderMap, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, Limited};
 use hyper::{body::Incoming, service::service_fn};
 use hyper_util::rt::TokioIo;
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::watch,
     task::JoinSet,
@@ -20,9 +21,11 @@ use tokio::{
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
+    answer::Response,
     auth::Connection,
+    autodiscover::{self, Form},
     control, oauth,
-    service::{self, Request, Response},
+    service::{self, Request},
     world::World,
 };
 
@@ -56,11 +59,22 @@ pub(crate) async fn client(tcp: TcpStream, acceptor: TlsAcceptor, world: Arc<Wor
     }
     let _unsupported = tcp.set_nodelay(true);
     let Ok(tls) = acceptor.accept(tcp).await else { return };
+    serve(tls, world, true).await;
+}
+
+/// A connection of a client that knows no TLS yet.
+pub(crate) async fn plain(tcp: TcpStream, world: Arc<World>) {
+    if !world.is_down() {
+        serve(tcp, world, false).await;
+    }
+}
+
+async fn serve(io: impl AsyncRead + AsyncWrite + Unpin, world: Arc<World>, is_secure: bool) {
     let known = Arc::new(Mutex::new(Connection::default()));
-    let service = service_fn(move |request| client_request(world.clone(), known.clone(), request));
+    let service = service_fn(move |request| client_request(world.clone(), known.clone(), is_secure, request));
     let served = hyper::server::conn::http1::Builder::new()
         .max_buf_size(64 << 10)
-        .serve_connection(TokioIo::new(tls), service)
+        .serve_connection(TokioIo::new(io), service)
         .await;
     // A connection that was cut on purpose ends with an error, as it should.
     drop(served);
@@ -111,9 +125,27 @@ impl Drop for InFlight {
     }
 }
 
+/// A service of the server.
+enum Place {
+    Ews,
+    Autodiscover(Form),
+}
+
+/// What lies at a path. Without TLS there is only the way to it.
+fn place(path: &str, is_secure: bool) -> Option<Place> {
+    if !is_secure {
+        return Some(Place::Autodiscover(Form::Plain));
+    }
+    if path.eq_ignore_ascii_case("/EWS/Exchange.asmx") {
+        return Some(Place::Ews);
+    }
+    Form::at(path).map(Place::Autodiscover)
+}
+
 async fn client_request(
     world: Arc<World>,
     known: Arc<Mutex<Connection>>,
+    is_secure: bool,
     request: http::Request<Incoming>,
 ) -> Result<http::Response<Full<Bytes>>, Cut> {
     if world.is_down() {
@@ -121,24 +153,27 @@ async fn client_request(
     }
     let (parts, body) = request.into_parts();
     let status = |status| Ok(finish(&world, &parts.headers, Response::plain(status)));
-    if !parts.uri.path().eq_ignore_ascii_case("/EWS/Exchange.asmx") {
+    let Some(place) = place(parts.uri.path(), is_secure) else {
         return status(StatusCode::NOT_FOUND);
-    }
+    };
     let Ok(body) = Limited::new(body, LARGEST).collect().await else {
         return status(StatusCode::PAYLOAD_TOO_LARGE);
     };
     let body = body.to_bytes();
-    let text = |name: &str| parts.headers.get(name).and_then(|value| value.to_str().ok());
     let _in_flight = InFlight::begin(&world);
     let request = Request {
-        is_post: parts.method == Method::POST,
-        authorization: text("authorization"),
-        anchor: text("x-anchormailbox"),
+        method: &parts.method,
+        path: parts.uri.path(),
+        query: parts.uri.query().unwrap_or_default(),
+        headers: &parts.headers,
         body: &body,
     };
     let mut response = {
         let mut known = known.lock().unwrap_or_else(PoisonError::into_inner);
-        service::answer(&world, &mut known, &request)
+        match place {
+            Place::Ews => service::answer(&world, &mut known, &request),
+            Place::Autodiscover(form) => autodiscover::answer(&world, &mut known, form, &request),
+        }
     };
     // It counts until the answer is given.
     let _under_way = response.ticket.take();

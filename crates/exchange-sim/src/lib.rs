@@ -4,7 +4,9 @@
 //! and tells the truth about what was sent through its control door.
 
 mod access;
+mod answer;
 mod auth;
+mod autodiscover;
 mod control;
 mod doors;
 mod fault;
@@ -62,6 +64,8 @@ impl Default for Behaviour {
 pub struct Options {
     /// Where HTTPS listens.
     pub listen: SocketAddr,
+    /// Where somebody without TLS is told to ask with it, for Autodiscover.
+    pub plain_listen: SocketAddr,
     /// Where the control door listens: plain HTTP, loopback only.
     pub control_listen: SocketAddr,
     /// Where the token issuer listens: HTTPS, if OAuth is among the schemes.
@@ -104,6 +108,7 @@ impl Options {
         let free = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
         Self {
             listen: free,
+            plain_listen: free,
             control_listen: free,
             issuer_listen: free,
             auth: vec![Scheme::Basic],

@@ -14,10 +14,10 @@ mod update_item;
 use std::sync::MutexGuard;
 
 use crate::{
+    answer::{Refusal, write_values},
     fault::{Kind, Strike},
     id::{self, Name},
     mailbox::{Contents, DISTINGUISHED},
-    service::{Refusal, write_values},
     world::{Mailbox, World},
     xml::{self, Element},
 };

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::{
+    answer::{BUSY, Refusal},
     fault::Strike,
-    service::{BUSY, Refusal},
     settings::Settings,
 };
 

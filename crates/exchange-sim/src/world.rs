@@ -100,6 +100,8 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) struct World {
     pub options: Options,
     pub password: String,
+    /// Where clients go: scheme, host and port.
+    pub origin: String,
     mailboxes: Vec<Arc<Mailbox>>,
     by_address: HashMap<String, u32>,
     faults: Mutex<Faults>,
@@ -116,7 +118,7 @@ pub(crate) struct World {
 }
 
 impl World {
-    pub fn new(options: Options, channel_bindings: [u8; 16], issuer: Option<Issuer>) -> Self {
+    pub fn new(options: Options, origin: String, channel_bindings: [u8; 16], issuer: Option<Issuer>) -> Self {
         let mut mailboxes = Vec::with_capacity(options.mailboxes + 1);
         let mut by_address = HashMap::with_capacity(options.mailboxes + 1);
         let service = format!("{}@{}", options.service_user, options.domain);
@@ -132,6 +134,7 @@ impl World {
         });
         Self {
             password,
+            origin,
             mailboxes,
             by_address,
             faults: Mutex::new(Faults::new(options.seed)),

@@ -13,6 +13,9 @@ pub struct Sim {
     /// Where EWS is served
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
+    /// Where Autodiscover says without TLS where to ask with it
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    plain_listen: SocketAddr,
     /// Where it is controlled: plain HTTP, keep it on the loopback
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     control_listen: SocketAddr,
@@ -85,6 +88,7 @@ pub async fn run(sim: Sim) -> Result<(), Error> {
     options.auth = sim.auth;
     options.version = sim.version.build();
     options.listen = sim.listen;
+    options.plain_listen = sim.plain_listen;
     options.control_listen = sim.control_listen;
     options.initial_messages = sim.initial_messages;
     options.domain = sim.domain;

@@ -6,9 +6,9 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use super::{Call, ITEM_NOT_FOUND};
 use crate::{
+    answer::Refusal,
     id::{self, Name},
     item::{Attachment, Content, Item},
-    service::Refusal,
     xml::{self, Element},
 };
 

@@ -6,11 +6,11 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use super::Call;
 use crate::{
+    answer::Refusal,
     item::{Content, Person, read_mime},
     mailbox::{DRAFTS, SENT_ITEMS},
     operation::{attachments, send},
     property::{self, Path},
-    service::Refusal,
     xml::{self, Element},
 };
 

@@ -2,10 +2,10 @@
 
 use super::Call;
 use crate::{
+    answer::Refusal,
     item::Item,
     property::{self, Shape},
     restriction,
-    service::Refusal,
     xml::Element,
 };
 

@@ -2,11 +2,11 @@
 
 use super::{Call, FOLDER_NOT_FOUND};
 use crate::{
+    answer::Refusal,
     id::{self, Name},
     mailbox::{Contents, DISTINGUISHED, ROOT},
     property::{Path, Value},
     restriction,
-    service::Refusal,
     xml::{self, Element},
 };
 

@@ -1,7 +1,7 @@
 //! `GetItem`.
 
 use super::Call;
-use crate::{property::Shape, service::Refusal, xml::Element};
+use crate::{answer::Refusal, property::Shape, xml::Element};
 
 pub(super) fn run(call: &Call<'_>, request: &Element, out: &mut String) -> Result<(), Refusal> {
     let ids = request.child("ItemIds").map_or(&[][..], |ids| &ids.children);

@@ -2,9 +2,9 @@
 
 use super::{Call, ID_MALFORMED};
 use crate::{
+    answer::Refusal,
     id,
     item::{Person, write_person},
-    service::Refusal,
     xml::{self, Element},
 };
 

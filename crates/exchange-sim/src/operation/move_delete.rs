@@ -2,9 +2,9 @@
 
 use super::Call;
 use crate::{
+    answer::Refusal,
     mailbox::{DELETED_ITEMS, DELETIONS, PURGES},
     property,
-    service::Refusal,
     xml::{self, Element},
 };
 

@@ -4,10 +4,10 @@ use std::sync::Arc;
 
 use super::{Call, ITEM_NOT_FOUND};
 use crate::{
+    answer::Refusal,
     item::{Content, Item},
     mailbox::SENT_ITEMS,
     property,
-    service::Refusal,
     xml::{self, Element},
 };
 

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use super::Call;
 use crate::{
+    answer::Refusal,
     fault::Kind,
     id::{self, Name},
     mailbox::{Contents, MSG_FOLDER_ROOT, Told},
     operation::folders,
     property::{self, Shape},
-    service::Refusal,
     sync_state::{self, State},
     xml::Element,
 };

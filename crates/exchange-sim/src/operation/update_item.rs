@@ -4,9 +4,9 @@ use std::sync::Arc;
 
 use super::{Call, create_item};
 use crate::{
+    answer::Refusal,
     item::Content,
     property::{self, Path},
-    service::Refusal,
     xml::{self, Element},
 };
 

@@ -19,9 +19,18 @@ async fn the_ready_line_tells_all_that_is_needed() {
     let ready = serde_json::to_value(stage.simulator.ready()).expect("JSON");
     let mut told = keys(&ready);
     told.sort_unstable();
-    let mut wanted =
-        ["ews_url", "ca_file", "user", "password", "domain", "nt_domain", "addresses_file", "control_url"];
-    wanted.sort_unstable();
+    let wanted = [
+        "addresses_file",
+        "autodiscover_http_url",
+        "autodiscover_url",
+        "ca_file",
+        "control_url",
+        "domain",
+        "ews_url",
+        "nt_domain",
+        "password",
+        "user",
+    ];
     assert_eq!(told, wanted);
     assert_eq!(ready["user"], "svc-mailyard@exchange.test");
     assert_eq!((&ready["domain"], &ready["nt_domain"]), (&json!("exchange.test"), &json!("EXCHANGE")));
@@ -30,6 +39,8 @@ async fn the_ready_line_tells_all_that_is_needed() {
     assert_eq!(addresses, format!("{ME}\nmailbox00002@exchange.test\n"));
     let url = ready["ews_url"].as_str().expect("a URL");
     assert!(url.starts_with("https://127.0.0.1:") && url.ends_with("/EWS/Exchange.asmx"), "{url}");
+    let place = url.replace("/EWS/Exchange.asmx", "/autodiscover/autodiscover.svc");
+    assert_eq!(ready["autodiscover_url"], place);
 }
 
 #[tokio::test]

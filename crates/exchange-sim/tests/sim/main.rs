@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used)]
 
 mod access;
+mod autodiscover;
 mod control;
 mod faults;
 mod golden;
