@@ -4,7 +4,7 @@ use std::borrow::Cow;
 
 use http::StatusCode;
 
-use crate::{schema, throttle::Ticket, world::World, xml};
+use crate::{schema, stream::Stream, throttle::Ticket, world::World, xml};
 
 /// What goes out by HTTP.
 #[derive(Debug)]
@@ -18,12 +18,14 @@ pub(crate) struct Response {
     pub cut: bool,
     /// Until the answer is given, the request is under way.
     pub ticket: Option<Ticket>,
+    /// What follows instead of a body.
+    pub stream: Option<Box<Stream>>,
 }
 
 /// An error of Exchange: the response code, and the text for people.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Refusal {
-    pub code: &'static str,
+    pub code: Cow<'static, str>,
     pub text: Cow<'static, str>,
     /// `MessageXml` values.
     pub values: Vec<(&'static str, String)>,
@@ -31,7 +33,7 @@ pub(crate) struct Refusal {
 
 impl Refusal {
     pub const fn new(code: &'static str, text: &'static str) -> Self {
-        Self { code, text: Cow::Borrowed(text), values: Vec::new() }
+        Self { code: Cow::Borrowed(code), text: Cow::Borrowed(text), values: Vec::new() }
     }
 }
 
@@ -45,6 +47,7 @@ impl Response {
             delay: std::time::Duration::ZERO,
             cut: false,
             ticket: None,
+            stream: None,
         }
     }
 
@@ -73,16 +76,24 @@ pub(crate) const BUSY: &str = "The server cannot service this request right now.
 
 /// Envelope and header, up to the body's beginning.
 pub(crate) fn open_envelope(world: &World, out: &mut String) {
-    let (major, minor, build) = world.options.version;
-    let version = if world.is_2013() { "V2_23" } else { "V2017_07_11" };
     out.push_str(&format!(
         "<?xml version=\"1.0\" encoding=\"utf-8\"?><s:Envelope xmlns:s=\"http://schemas.xmlsoap.org/soap/envelope/\">\
-         <s:Header><h:ServerVersionInfo MajorVersion=\"{major}\" MinorVersion=\"{minor}\" MajorBuildNumber=\"{build}\" \
-         MinorBuildNumber=\"6\" Version=\"{version}\" xmlns:h=\"http://schemas.microsoft.com/exchange/services/2006/types\" \
+         <s:Header><h:ServerVersionInfo {} xmlns:h=\"http://schemas.microsoft.com/exchange/services/2006/types\" \
          xmlns=\"http://schemas.microsoft.com/exchange/services/2006/types\"/></s:Header>\
          <s:Body xmlns:m=\"http://schemas.microsoft.com/exchange/services/2006/messages\" \
-         xmlns:t=\"http://schemas.microsoft.com/exchange/services/2006/types\">"
+         xmlns:t=\"http://schemas.microsoft.com/exchange/services/2006/types\">",
+        version_attributes(world)
     ));
+}
+
+/// The server's version as its header tells it.
+pub(crate) fn version_attributes(world: &World) -> String {
+    let (major, minor, build) = world.options.version;
+    let version = if world.is_2013() { "V2_23" } else { "V2017_07_11" };
+    format!(
+        "MajorVersion=\"{major}\" MinorVersion=\"{minor}\" MajorBuildNumber=\"{build}\" MinorBuildNumber=\"6\" \
+         Version=\"{version}\""
+    )
 }
 
 /// A SOAP fault with HTTP status 500.

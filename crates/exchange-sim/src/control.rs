@@ -148,6 +148,10 @@ pub(crate) fn stats(world: &World, mailbox: Option<&str>) -> Value {
         "handshakes": counters.handshakes.load(Ordering::Relaxed),
         "refused_sign_ins": counters.refused_sign_ins(),
         "wrong_anchor_mailbox": counters.wrong_anchor.load(Ordering::Relaxed),
+        "wrong_affinity": counters.wrong_affinity.load(Ordering::Relaxed),
+        "subscriptions": world.subscriptions.count(),
+        "streams": counters.streams.load(Ordering::Relaxed),
+        "max_streams": counters.max_streams.load(Ordering::Relaxed),
     });
     if let Some(issuer) = &world.issuer {
         let (all, with_claims) = issuer.issued();

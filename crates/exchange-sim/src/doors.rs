@@ -9,8 +9,11 @@ use std::{
 use bytes::Bytes;
 use flate2::{Compression, write::GzEncoder};
 use http::{HeaderMap, StatusCode, header};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper::{body::Incoming, service::service_fn};
+use http_body_util::{BodyExt as _, Either, Full, Limited};
+use hyper::{
+    body::{Body, Incoming},
+    service::{HttpService, service_fn},
+};
 use hyper_util::rt::TokioIo;
 use tokio::{
     io::{AsyncRead, AsyncWrite},
@@ -18,7 +21,7 @@ use tokio::{
     sync::watch,
     task::JoinSet,
 };
-use tokio_rustls::TlsAcceptor;
+use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
 use crate::{
     answer::Response,
@@ -26,9 +29,14 @@ use crate::{
     autodiscover::{self, Form},
     control, oauth,
     service::{self, Request},
-    world::World,
+    stream::Documents,
+    world::{World, stop_wished},
 };
 
+type BoxError = Box<dyn std::error::Error + Send + Sync>;
+
+/// How long answers may still take when everything stops.
+const PATIENCE: std::time::Duration = std::time::Duration::from_secs(1);
 /// No request is larger.
 const LARGEST: usize = 64 << 20;
 
@@ -49,6 +57,41 @@ where
             Some(_) = connections.join_next(), if !connections.is_empty() => {}
         }
     }
+    // They know of it, and end by themselves.
+    drop(listener);
+    while connections.join_next().await.is_some() {}
+}
+
+/// Serves a connection until its end. When everything stops, the answers under way are brought to theirs, if that does not
+/// take long.
+async fn serve<I, S, B>(io: I, mut stopped: watch::Receiver<bool>, service: S)
+where
+    I: AsyncRead + AsyncWrite + Unpin,
+    S: HttpService<Incoming, ResBody = B>,
+    S::Error: Into<BoxError>,
+    B: Body<Data = Bytes> + 'static,
+    B::Error: Into<BoxError>,
+{
+    let connection = hyper::server::conn::http1::Builder::new()
+        .max_buf_size(64 << 10)
+        .serve_connection(TokioIo::new(io), service);
+    let mut connection = std::pin::pin!(connection);
+    tokio::select! {
+        // One that was cut on purpose ends with an error, as it should.
+        _ = connection.as_mut() => return,
+        () = stop_wished(&mut stopped) => {}
+    }
+    connection.as_mut().graceful_shutdown();
+    let _late = tokio::time::timeout(PATIENCE, connection).await;
+}
+
+/// TLS on a connection, unless everything stops before.
+async fn secured(tcp: TcpStream, acceptor: &TlsAcceptor, world: &World) -> Option<TlsStream<TcpStream>> {
+    let mut stopped = world.stopped.clone();
+    tokio::select! {
+        accepted = acceptor.accept(tcp) => accepted.ok(),
+        () = stop_wished(&mut stopped) => None,
+    }
 }
 
 /// A connection of a client.
@@ -58,55 +101,53 @@ pub(crate) async fn client(tcp: TcpStream, acceptor: TlsAcceptor, world: Arc<Wor
         return;
     }
     let _unsupported = tcp.set_nodelay(true);
-    let Ok(tls) = acceptor.accept(tcp).await else { return };
-    serve(tls, world, true).await;
+    if let Some(tls) = secured(tcp, &acceptor, &world).await {
+        serve_client(tls, world, true).await;
+    }
 }
 
 /// A connection of a client that knows no TLS yet.
 pub(crate) async fn plain(tcp: TcpStream, world: Arc<World>) {
     if !world.is_down() {
-        serve(tcp, world, false).await;
+        serve_client(tcp, world, false).await;
     }
 }
 
-async fn serve(io: impl AsyncRead + AsyncWrite + Unpin, world: Arc<World>, is_secure: bool) {
+async fn serve_client(io: impl AsyncRead + AsyncWrite + Unpin, world: Arc<World>, is_secure: bool) {
     let known = Arc::new(Mutex::new(Connection::default()));
+    let stopped = world.stopped.clone();
     let service = service_fn(move |request| client_request(world.clone(), known.clone(), is_secure, request));
-    let served = hyper::server::conn::http1::Builder::new()
-        .max_buf_size(64 << 10)
-        .serve_connection(TokioIo::new(io), service)
-        .await;
-    // A connection that was cut on purpose ends with an error, as it should.
-    drop(served);
+    serve(io, stopped, service).await;
 }
 
 /// A connection of whoever controls.
 pub(crate) async fn controller(tcp: TcpStream, world: Arc<World>) {
+    let stopped = world.stopped.clone();
     let service = service_fn(move |request| {
         let world = world.clone();
         async move { Ok::<_, Infallible>(control::answer(&world, request).await) }
     });
-    let served =
-        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(tcp), service).await;
-    drop(served);
+    serve(tcp, stopped, service).await;
 }
 
 /// A connection of somebody who wants a token.
 pub(crate) async fn issuer(tcp: TcpStream, acceptor: TlsAcceptor, world: Arc<World>) {
-    let Ok(tls) = acceptor.accept(tcp).await else { return };
+    let Some(tls) = secured(tcp, &acceptor, &world).await else { return };
+    let stopped = world.stopped.clone();
     let service = service_fn(move |request| {
         let world = world.clone();
         async move { Ok::<_, Infallible>(oauth::answer(world, request).await) }
     });
-    let served =
-        hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(tls), service).await;
-    drop(served);
+    serve(tls, stopped, service).await;
 }
 
-/// Cuts the connection instead of an answer.
+/// Cuts the connection instead of an answer, or in the midst of it.
 #[derive(Debug, thiserror::Error)]
 #[error("cut")]
-struct Cut;
+pub(crate) struct Cut;
+
+/// An answer as a whole, or one that goes on.
+type Answer = http::Response<Either<Full<Bytes>, Documents>>;
 
 /// A request that is under way until this is dropped, also when its client is gone.
 struct InFlight(Arc<World>);
@@ -147,7 +188,7 @@ async fn client_request(
     known: Arc<Mutex<Connection>>,
     is_secure: bool,
     request: http::Request<Incoming>,
-) -> Result<http::Response<Full<Bytes>>, Cut> {
+) -> Result<Answer, Cut> {
     if world.is_down() {
         return Err(Cut);
     }
@@ -178,7 +219,11 @@ async fn client_request(
     // It counts until the answer is given.
     let _under_way = response.ticket.take();
     if !response.delay.is_zero() {
-        tokio::time::sleep(response.delay).await;
+        let mut stopped = world.stopped.clone();
+        tokio::select! {
+            () = tokio::time::sleep(response.delay) => {}
+            () = stop_wished(&mut stopped) => return Err(Cut),
+        }
     }
     if response.cut {
         return Err(Cut);
@@ -186,7 +231,7 @@ async fn client_request(
     Ok(finish(&world, &parts.headers, response))
 }
 
-fn finish(world: &World, asked: &HeaderMap, response: Response) -> http::Response<Full<Bytes>> {
+fn finish(world: &Arc<World>, asked: &HeaderMap, response: Response) -> Answer {
     let mut builder = http::Response::builder().status(response.status);
     for (name, value) in &response.headers {
         builder = builder.header(*name, value);
@@ -198,6 +243,10 @@ fn finish(world: &World, asked: &HeaderMap, response: Response) -> http::Respons
         .header("request-id", format!("{:032x}", world.next()));
     if let Some(id) = asked.get("client-request-id") {
         builder = builder.header("client-request-id", id);
+    }
+    if let Some(stream) = response.stream {
+        let body = Either::Right(stream.begin(world.clone()));
+        return builder.body(body).unwrap_or_else(|_| http::Response::new(Either::Left(Full::default())));
     }
     let asks = asked
         .get(header::ACCEPT_ENCODING)
@@ -211,5 +260,6 @@ fn finish(world: &World, asked: &HeaderMap, response: Response) -> http::Respons
             builder = builder.header(header::CONTENT_ENCODING, "gzip");
         }
     }
-    builder.body(Full::new(Bytes::from(body))).unwrap_or_default()
+    let body = Either::Left(Full::new(Bytes::from(body)));
+    builder.body(body).unwrap_or_else(|_| http::Response::new(Either::Left(Full::default())))
 }

@@ -55,8 +55,16 @@ pub enum Kind {
     RepeatedChanges,
     /// Of a batch some items fail and the rest is not attempted.
     PartialBatch,
+    /// Each part of a batch is refused with `code`, with a hint and with `inner` as the code that hides behind it.
+    ResponseCode,
     /// Of a batch nothing is attempted.
     StoppedBatch,
+    /// A streaming connection is broken off; with `code`, it ends with that.
+    CutStream,
+    /// A streaming connection says nothing more, and stays open.
+    SilentStream,
+    /// Events of a mailbox get lost on their way to a streaming connection.
+    LostEvents,
     /// Autodiscover names another URL to ask: `target`.
     RedirectUrl,
     /// Autodiscover names another address to ask for: `target`.
@@ -136,6 +144,9 @@ pub struct Rule {
     /// The code of an error.
     #[serde(default)]
     pub code: Option<String>,
+    /// The code that hides behind it.
+    #[serde(default)]
+    pub inner: Option<String>,
 }
 
 fn all() -> f64 {
@@ -178,6 +189,11 @@ impl Rule {
                 Err("target: this kind needs it".to_owned())
             }
             Kind::AutodiscoverError => autodiscover::check_code(self.code.as_deref()),
+            Kind::ResponseCode if self.code.is_none() => Err("code: response_code needs it".to_owned()),
+            Kind::ResponseCode | Kind::CutStream => {
+                check_response_code("code", self.code.as_deref())?;
+                check_response_code("inner", self.inner.as_deref())
+            }
             Kind::ClockSkew if self.count.is_some() => {
                 Err("count: a clock is wrong until it is right again".to_owned())
             }
@@ -188,6 +204,12 @@ impl Rule {
             _ => Ok(()),
         }
     }
+}
+
+fn check_response_code(field: &str, code: Option<&str>) -> Result<(), String> {
+    let is_code =
+        |code: &str| code.starts_with("Error") && code.chars().all(|letter| letter.is_ascii_alphanumeric());
+    if code.is_none_or(is_code) { Ok(()) } else { Err(format!("{field}: a code of EWS begins with Error")) }
 }
 
 #[cfg(test)]
@@ -212,6 +234,10 @@ mod tests {
             (r#"{"kind":"clock_skew","skew_ms":1,"rate":0.5}"#, "rate"),
             (r#"{"kind":"clock_skew","skew_ms":1,"count":1}"#, "count"),
             (r#"{"kind":"clock_skew","skew_ms":1,"host":"mail.x"}"#, "host"),
+            (r#"{"kind":"response_code"}"#, "code"),
+            (r#"{"kind":"response_code","code":"NoError"}"#, "code"),
+            (r#"{"kind":"response_code","code":"ErrorX","inner":"<x/>"}"#, "inner"),
+            (r#"{"kind":"cut_stream","code":"Over"}"#, "code"),
             (r#"{"kind":"redirect_url"}"#, "target"),
             (r#"{"kind":"http_redirect","code":"InvalidUser"}"#, "target"),
             (r#"{"kind":"autodiscover_error"}"#, "code"),

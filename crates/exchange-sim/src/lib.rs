@@ -4,11 +4,13 @@
 //! and tells the truth about what was sent through its control door.
 
 mod access;
+mod affinity;
 mod answer;
 mod auth;
 mod autodiscover;
 mod control;
 mod doors;
+mod event;
 mod fault;
 mod id;
 mod item;
@@ -22,6 +24,8 @@ mod schema;
 mod server;
 mod service;
 mod settings;
+mod stream;
+mod subscription;
 mod sync_state;
 mod throttle;
 mod tls;

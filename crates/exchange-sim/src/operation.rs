@@ -2,6 +2,7 @@
 
 mod attachments;
 mod create_item;
+mod events;
 mod find;
 mod folders;
 mod get_item;
@@ -14,10 +15,13 @@ mod update_item;
 use std::sync::MutexGuard;
 
 use crate::{
+    access::Caller,
     answer::{Refusal, write_values},
     fault::{Kind, Strike},
     id::{self, Name},
     mailbox::{Contents, DISTINGUISHED},
+    stream::Stream,
+    throttle::Payer,
     world::{Mailbox, World},
     xml::{self, Element},
 };
@@ -29,33 +33,54 @@ pub(crate) struct Operation {
 }
 
 /// Runs an operation: `Err` refuses the request as a whole.
-pub(crate) type Run = fn(&Call<'_>, &Element, &mut String) -> Result<(), Refusal>;
+pub(crate) enum Run {
+    /// It writes its response.
+    Answer(fn(&Call<'_>, &Element, &mut String) -> Result<(), Refusal>),
+    /// It goes on answering.
+    Stream(fn(&Call<'_>, &Element) -> Result<Stream, Refusal>),
+}
 
 /// A request under way.
 pub(crate) struct Call<'a> {
     pub world: &'a World,
     pub mailbox: &'a Mailbox,
     pub name: &'static str,
+    pub caller: &'a Caller,
+    /// Whose budget it is charged to.
+    pub payer: Payer,
+    /// The server behind the others that runs it.
+    pub backend: u32,
+}
+
+impl Operation {
+    /// True for those whose requests have to reach the server that knows the subscription.
+    pub fn needs_affinity(&self) -> bool {
+        matches!(self.name, "Subscribe" | "Unsubscribe" | "GetEvents" | "GetStreamingEvents")
+    }
 }
 
 /// All of them.
 pub(crate) const OPERATIONS: &[Operation] = &[
-    Operation { name: "SyncFolderItems", run: sync::items },
-    Operation { name: "GetItem", run: get_item::run },
-    Operation { name: "GetFolder", run: folders::get },
-    Operation { name: "FindItem", run: find::items },
-    Operation { name: "FindFolder", run: folders::find },
-    Operation { name: "SyncFolderHierarchy", run: sync::hierarchy },
-    Operation { name: "CreateItem", run: create_item::run },
-    Operation { name: "UpdateItem", run: update_item::run },
-    Operation { name: "SendItem", run: send::run },
-    Operation { name: "MoveItem", run: move_delete::shift },
-    Operation { name: "DeleteItem", run: move_delete::delete },
-    Operation { name: "CreateFolder", run: folders::create },
-    Operation { name: "CreateAttachment", run: attachments::create },
-    Operation { name: "GetAttachment", run: attachments::get },
-    Operation { name: "ConvertId", run: lookup::convert_id },
-    Operation { name: "ResolveNames", run: lookup::resolve_names },
+    Operation { name: "SyncFolderItems", run: Run::Answer(sync::items) },
+    Operation { name: "GetItem", run: Run::Answer(get_item::run) },
+    Operation { name: "GetFolder", run: Run::Answer(folders::get) },
+    Operation { name: "FindItem", run: Run::Answer(find::items) },
+    Operation { name: "FindFolder", run: Run::Answer(folders::find) },
+    Operation { name: "SyncFolderHierarchy", run: Run::Answer(sync::hierarchy) },
+    Operation { name: "CreateItem", run: Run::Answer(create_item::run) },
+    Operation { name: "UpdateItem", run: Run::Answer(update_item::run) },
+    Operation { name: "SendItem", run: Run::Answer(send::run) },
+    Operation { name: "MoveItem", run: Run::Answer(move_delete::shift) },
+    Operation { name: "DeleteItem", run: Run::Answer(move_delete::delete) },
+    Operation { name: "CreateFolder", run: Run::Answer(folders::create) },
+    Operation { name: "CreateAttachment", run: Run::Answer(attachments::create) },
+    Operation { name: "GetAttachment", run: Run::Answer(attachments::get) },
+    Operation { name: "ConvertId", run: Run::Answer(lookup::convert_id) },
+    Operation { name: "ResolveNames", run: Run::Answer(lookup::resolve_names) },
+    Operation { name: "Subscribe", run: Run::Answer(events::subscribe) },
+    Operation { name: "Unsubscribe", run: Run::Answer(events::unsubscribe) },
+    Operation { name: "GetEvents", run: Run::Answer(events::get) },
+    Operation { name: "GetStreamingEvents", run: Run::Stream(events::stream) },
 ];
 
 /// The operation of that name.
@@ -78,6 +103,17 @@ impl Call<'_> {
     /// Whether a rule of this kind strikes this request.
     pub fn strikes(&self, kind: Kind) -> Option<Strike> {
         self.world.asks_faults()?.strikes(kind, self.name, &self.mailbox.address)
+    }
+
+    /// True if an element names a folder of another mailbox.
+    pub fn is_foreign(&self, element: &Element) -> bool {
+        match element.at(&["Mailbox", "EmailAddress"]) {
+            Some(address) => !address.text.trim().eq_ignore_ascii_case(&self.mailbox.address),
+            None => match id::decode(element.attribute("Id").unwrap_or_default()) {
+                Some(Name::Folder { mailbox, .. }) => mailbox != self.mailbox.number,
+                _ => false,
+            },
+        }
     }
 
     /// The folder that an element names.
@@ -144,13 +180,16 @@ impl Call<'_> {
         let name = self.name;
         let parts: Vec<T> = parts.into_iter().collect();
         let unavailable = self.strikes(Kind::MailboxUnavailable).is_some();
+        let struck = self.strikes(Kind::ResponseCode).map(Strike::refusal);
         // Of a batch struck by this, the second part fails and nothing after it is attempted.
         let partial = parts.len() > 1 && self.strikes(Kind::PartialBatch).is_some();
         let stopped = self.strikes(Kind::StoppedBatch).is_some();
         out.push_str(&format!("<m:{name}Response><m:ResponseMessages>"));
         for (number, part) in parts.into_iter().enumerate() {
             let mut inner = String::new();
-            let (class, result) = if unavailable {
+            let (class, result) = if let Some(refusal) = &struck {
+                ("Error", Err(refusal.clone()))
+            } else if unavailable {
                 let text = "The mailbox database is temporarily unavailable.";
                 ("Error", Err(Refusal::new("ErrorMailboxStoreUnavailable", text)))
             } else if stopped || partial && number > 1 {
@@ -181,10 +220,10 @@ impl Call<'_> {
 }
 
 /// Begins a response message that is no plain success, up to its payload.
-fn open_message(name: &str, class: &str, refusal: &Refusal, out: &mut String) {
+pub(crate) fn open_message(name: &str, class: &str, refusal: &Refusal, out: &mut String) {
     out.push_str(&format!("<m:{name}ResponseMessage ResponseClass=\"{class}\">"));
     xml::element("m:MessageText", &refusal.text, out);
-    xml::element("m:ResponseCode", refusal.code, out);
+    xml::element("m:ResponseCode", &refusal.code, out);
     out.push_str("<m:DescriptiveLinkKey>0</m:DescriptiveLinkKey>");
     write_values("m:MessageXml", &refusal.values, out);
 }

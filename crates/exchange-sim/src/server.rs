@@ -95,10 +95,10 @@ impl Simulator {
         }
         let bindings = auth::bindings(&identity.end_point);
         let origin = format!("https://{client_address}");
-        let world = Arc::new(World::new(options, origin, bindings, issuer));
+        let (stop, stopped) = watch::channel(false);
+        let world = Arc::new(World::new(options, origin, bindings, issuer, stopped.clone()));
         let ready = write_files(&world, &identity.ca_pem, places)?;
         fill(&world);
-        let (stop, stopped) = watch::channel(false);
         let acceptor = TlsAcceptor::from(identity.server);
         let mut doors = JoinSet::new();
         let (tls, served) = (acceptor.clone(), world.clone());

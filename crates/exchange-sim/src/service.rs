@@ -6,11 +6,13 @@ use http::{HeaderMap, Method, StatusCode};
 
 use crate::{
     access::{Caller, IMPERSONATION_DENIED, NO_SUCH_MAILBOX, check_header, impersonated, stated_version},
+    affinity,
     answer::{Refusal, Response, fault, not_xml, open_envelope, schema_violation},
     auth::{Connection, token_refused, unauthorized},
     fault::{Kind, Rule},
     oauth::TokenError,
-    operation, schema,
+    operation::{self, Call, Operation, Run},
+    schema,
     throttle::{busy, too_many},
     world::World,
     xml::{self, Element, Space},
@@ -96,10 +98,7 @@ fn dispatch(
     let number = mailbox.as_ref().map(|mailbox| mailbox.number);
     world.counters.request(operation.name, number);
     let address = mailbox.as_ref().map(|mailbox| mailbox.address.as_str()).unwrap_or_default();
-    let anchor = request.header("x-anchormailbox");
-    if anchor.is_some_and(|anchor| !anchor.eq_ignore_ascii_case(address)) {
-        world.counters.wrong_anchor.fetch_add(1, Ordering::Relaxed);
-    }
+    count_routing(world, request, operation, address);
     let ticket = world.load.begin(caller.payer(), caller.payer_for(header, mailbox.as_deref()));
     let asked = Asked {
         operation: operation.name,
@@ -116,14 +115,42 @@ fn dispatch(
         "ErrorMissingEmailAddress",
         "When making a request as an account that does not have a mailbox, you must specify the mailbox primary SMTP address.",
     ))?;
-    let mut out = String::with_capacity(4096);
-    open_envelope(world, &mut out);
-    (operation.run)(&operation::Call { world, mailbox, name: operation.name }, element, &mut out)?;
-    out.push_str("</s:Body></s:Envelope>");
-    let mut response =
-        Response { delay: held_back, ticket: Some(ticket), ..Response::xml(StatusCode::OK, out) };
+    let backend = affinity::backend(world, request, mailbox);
+    let payer = caller.payer_for(header, Some(mailbox));
+    let call = Call { world, mailbox, name: operation.name, caller, payer, backend };
+    let mut response = Response { delay: held_back, ticket: Some(ticket), ..run(operation, &call, element)? };
+    if operation.needs_affinity() && affinity::is_preferred(request) {
+        response.headers.push(("set-cookie", affinity::cookie(world, backend)));
+    }
     after(world, operation.name, address, &mut response);
     Ok(response)
+}
+
+fn run(operation: &Operation, call: &Call<'_>, element: &Element) -> Result<Response, Refusal> {
+    let mut out = String::with_capacity(4096);
+    let mut stream = None;
+    match operation.run {
+        Run::Answer(run) => {
+            open_envelope(call.world, &mut out);
+            run(call, element, &mut out)?;
+            out.push_str("</s:Body></s:Envelope>");
+        }
+        Run::Stream(run) => stream = Some(Box::new(run(call, element)?)),
+    }
+    Ok(Response { stream, ..Response::xml(StatusCode::OK, out) })
+}
+
+/// Counts what leads a request to the wrong server, or to the right one at a cost that nobody asked for.
+fn count_routing(world: &World, request: &Request<'_>, operation: &Operation, address: &str) {
+    let counters = &world.counters;
+    // The anchor of subscriptions is that of their group.
+    let anchor = request.header("x-anchormailbox").filter(|_| !operation.needs_affinity());
+    if anchor.is_some_and(|anchor| !anchor.eq_ignore_ascii_case(address)) {
+        counters.wrong_anchor.fetch_add(1, Ordering::Relaxed);
+    }
+    if !operation.needs_affinity() && affinity::is_preferred(request) {
+        counters.wrong_affinity.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// What the server does not know at all breaks its schema; what came after the stated version is no part of it.

@@ -10,16 +10,19 @@ use std::{
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use tokio::sync::watch;
 
 use crate::{
     Behaviour, Options,
+    answer::Refusal,
     fault::{Faults, Kind},
     item::Content,
     made::{Listed, Made},
-    mailbox::{Contents, INBOX},
+    mailbox::Contents,
     oauth::Issuer,
     settings::Settings,
-    throttle::Load,
+    subscription::Subscriptions,
+    throttle::{Hanging, Load, Payer},
 };
 
 /// A mailbox behind the doors.
@@ -60,6 +63,10 @@ pub(crate) struct Counters {
     pub max_in_flight: AtomicI64,
     pub sends: AtomicU64,
     pub wrong_anchor: AtomicU64,
+    /// Affinity was asked for where it is of no use.
+    pub wrong_affinity: AtomicU64,
+    pub streams: AtomicI64,
+    pub max_streams: AtomicI64,
     pub handshakes: AtomicU64,
     refused_sign_ins: Mutex<BTreeMap<&'static str, u64>>,
     requests: Mutex<BTreeMap<&'static str, u64>>,
@@ -112,13 +119,23 @@ pub(crate) struct World {
     /// Who gives out tokens, if they are accepted.
     pub issuer: Option<Issuer>,
     pub load: Arc<Load>,
+    pub subscriptions: Subscriptions,
+    /// True once everything stops.
+    pub stopped: watch::Receiver<bool>,
+    rules_changed: watch::Sender<u64>,
     pub counters: Counters,
     submissions: Mutex<Vec<Submission>>,
     serial: AtomicU64,
 }
 
 impl World {
-    pub fn new(options: Options, origin: String, channel_bindings: [u8; 16], issuer: Option<Issuer>) -> Self {
+    pub fn new(
+        options: Options,
+        origin: String,
+        channel_bindings: [u8; 16],
+        issuer: Option<Issuer>,
+        stopped: watch::Receiver<bool>,
+    ) -> Self {
         let mut mailboxes = Vec::with_capacity(options.mailboxes + 1);
         let mut by_address = HashMap::with_capacity(options.mailboxes + 1);
         let service = format!("{}@{}", options.service_user, options.domain);
@@ -143,6 +160,9 @@ impl World {
             channel_bindings,
             issuer,
             load: Arc::default(),
+            subscriptions: Subscriptions::default(),
+            stopped,
+            rules_changed: watch::Sender::new(0),
             counters: Counters::default(),
             submissions: Mutex::default(),
             serial: AtomicU64::new(1),
@@ -212,6 +232,23 @@ impl World {
         let mut faults = self.faults();
         change(&mut faults);
         self.any_fault.store(u64::from(!faults.is_empty()), Ordering::Release);
+        let version = faults.version;
+        drop(faults);
+        self.rules_changed.send_replace(version);
+    }
+
+    /// Tells whenever the rules are others.
+    pub fn rules_changed(&self) -> watch::Receiver<u64> {
+        self.rules_changed.subscribe()
+    }
+
+    /// A streaming connection begins.
+    ///
+    /// # Errors
+    /// Its payer has so many already.
+    pub fn hang(&self, payer: Payer) -> Result<Hanging, Refusal> {
+        let usual = if self.is_2013() { 3 } else { 10 };
+        self.load.hang(payer, self.settings().hanging_connections.unwrap_or(usual))
     }
 
     /// The settings of the moment.
@@ -253,8 +290,7 @@ impl World {
         for mailbox in to.iter().filter_map(|address| self.mailbox_at(address)) {
             let (now, key) = (self.now(), self.search_key());
             let mut contents = mailbox.contents();
-            let item = contents.add(INBOX, content.clone(), now, key);
-            item.late_version = true;
+            contents.deliver(content.clone(), now, key).late_version = true;
             delivered += 1;
         }
         delivered
@@ -320,6 +356,12 @@ impl World {
         });
         listed.collect()
     }
+}
+
+/// Waits until everything stops.
+pub(crate) async fn stop_wished(stopped: &mut watch::Receiver<bool>) {
+    // Without a simulator there is nothing to go on for either.
+    let _wished = stopped.wait_for(|stopped| *stopped).await;
 }
 
 /// Bytes as hexadecimal digits.

@@ -101,7 +101,7 @@ pub async fn run(sim: Sim) -> Result<(), Error> {
     let simulator = Simulator::start(options).await?;
     say(simulator.ready())?;
     shutdown.wished().await;
-    drop(simulator);
+    simulator.shutdown().await;
     if own {
         // It is ours, and of no use to anybody without us.
         let _harmless = std::fs::remove_dir_all(&folder);

@@ -6,6 +6,7 @@ use sha2::{Digest, Sha256};
 use tokio::time::Instant;
 
 use super::{Kind, Rule};
+use crate::answer::Refusal;
 
 /// The rules that stand.
 #[derive(Debug, Default)]
@@ -34,6 +35,20 @@ pub(crate) struct Strike {
     pub claims: bool,
     pub target: String,
     pub code: String,
+    pub inner: Option<String>,
+}
+
+impl Strike {
+    /// What a rule with a response code says.
+    pub fn refusal(self) -> Refusal {
+        let hint = self.hint.map(|hint| ("BackOffMilliseconds", hint.as_millis().to_string()));
+        let inner = self.inner.map(|inner| ("InnerErrorResponseCode", inner));
+        Refusal {
+            code: self.code.into(),
+            values: inner.into_iter().chain(hint).collect(),
+            ..Refusal::new("", "The request could not be processed.")
+        }
+    }
 }
 
 impl Faults {
@@ -95,6 +110,7 @@ impl Faults {
             claims: standing.rule.claims,
             target: standing.rule.target.clone().unwrap_or_default(),
             code: standing.rule.code.clone().unwrap_or_default(),
+            inner: standing.rule.inner.clone(),
         };
         *self.struck.entry(kind).or_default() += 1;
         Some(strike)

@@ -92,7 +92,7 @@ fn send_at_once(call: &Call<'_>, copy: Option<u32>, new: New) -> Result<(), Refu
     item.is_read = true;
     let (number, content, send_key) = (item.number, item.content.clone(), property::send_key(item));
     if copy.is_none() {
-        contents.remove(number);
+        contents.remove(number, now);
     }
     drop(contents);
     call.world.submit(call.mailbox, &content, send_key);

@@ -157,6 +157,7 @@ pub(super) fn create(call: &Call<'_>, request: &Element, out: &mut String) -> Re
                 ));
             }
         };
+        let now = call.world.now();
         let mut contents = call.contents();
         let name = folder.text_of("DisplayName").unwrap_or_default();
         if name.is_empty() {
@@ -172,7 +173,7 @@ pub(super) fn create(call: &Call<'_>, request: &Element, out: &mut String) -> Re
             "TasksFolder" => "IPF.Task",
             _ => folder.text_of("FolderClass").unwrap_or("IPF.Note"),
         };
-        let number = contents.make_folder(parent, name, class);
+        let number = contents.make_folder(parent, name, class, now);
         out.push_str("<m:Folders>");
         write(call, &contents, number, &Shape::default(), out);
         out.push_str("</m:Folders>");

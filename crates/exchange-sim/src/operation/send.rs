@@ -46,7 +46,7 @@ fn send(call: &Call<'_>, id: &Element, copy: Option<u32>) -> Result<(), Refusal>
     check_recipients(&draft.content)?;
     let now = call.world.now();
     if behaviour.send_consumes_draft {
-        contents.remove(number);
+        contents.remove(number, now);
     }
     if let Some(folder) = copy {
         save_copy(&mut contents, folder, &draft, now);

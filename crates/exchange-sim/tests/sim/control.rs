@@ -182,7 +182,8 @@ async fn settings_are_told_and_changed() {
     let stage = Stage::new(1, |_| {}).await;
     let mut wanted = json!({
         "extended_protection": "allow", "auth_persist_single_request": false, "token_seconds": 3599,
-        "max_concurrency": null, "max_budget_concurrency": null, "budget": null,
+        "max_concurrency": null, "max_budget_concurrency": null, "budget": null, "max_subscriptions": 5000,
+        "hanging_connections": null, "minute_ms": 60000, "status_ms": 45000, "backends": 1,
     });
     assert_eq!(stage.control(Method::GET, "/settings", "").await, (200, wanted.clone()));
     wanted["max_concurrency"] = json!(3);

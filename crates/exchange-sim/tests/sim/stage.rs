@@ -146,6 +146,64 @@ impl Stage {
     }
 }
 
+/// What a connection says that goes on answering.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Said {
+    /// An envelope.
+    Document(String),
+    /// It ended as an answer should.
+    End,
+    /// It was broken off.
+    Cut,
+}
+
+/// An answer that goes on.
+pub struct Talk {
+    pub headers: http::HeaderMap,
+    body: hyper::body::Incoming,
+    heard: String,
+    _line: Line,
+}
+
+impl Talk {
+    /// The next envelope, however it is cut into pieces.
+    pub async fn next(&mut self) -> Said {
+        const END: &str = "</Envelope>";
+        loop {
+            if let Some(at) = self.heard.find(END) {
+                let rest = self.heard.split_off(at + END.len());
+                return Said::Document(std::mem::replace(&mut self.heard, rest));
+            }
+            match self.body.frame().await {
+                None => return Said::End,
+                Some(Err(_)) => return Said::Cut,
+                Some(Ok(frame)) => {
+                    let data = frame.into_data().expect("data");
+                    self.heard.push_str(std::str::from_utf8(&data).expect("UTF-8"));
+                }
+            }
+        }
+    }
+
+    /// The next envelope, if there is one.
+    pub async fn document(&mut self) -> String {
+        match self.next().await {
+            Said::Document(document) => document,
+            other => panic!("an envelope, not {other:?}"),
+        }
+    }
+
+    /// The next envelope that is more than a sign of life.
+    pub async fn news(&mut self) -> String {
+        loop {
+            let document = self.document().await;
+            if !document.contains("StatusEvent") {
+                return document;
+            }
+        }
+    }
+}
+
 /// A connection, on which requests follow each other.
 pub struct Line {
     sender: hyper::client::conn::http1::SendRequest<Full<Bytes>>,
@@ -179,6 +237,16 @@ impl Line {
         let place = http::HeaderValue::from_str(&self.place).expect("a place");
         request.headers_mut().entry(header::HOST).or_insert(place);
         exchange(&mut self.sender, request).await
+    }
+
+    /// Sends a request whose answer goes on.
+    pub async fn talk(mut self, request: http::request::Builder, body: &str) -> Talk {
+        let body = Full::new(Bytes::from(body.to_owned()));
+        let request = request.header(header::HOST, &self.place).body(body).expect("a request");
+        self.sender.ready().await.expect("a connection");
+        let (parts, body) = self.sender.send_request(request).await.expect("an answer").into_parts();
+        assert_eq!(parts.status, 200);
+        Talk { headers: parts.headers, body, heard: String::new(), _line: self }
     }
 
     /// True once the server has ended it.
