@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::{
-    Made, Rule, autodiscover,
+    Grant, Made, Rule, autodiscover,
     world::{World, folder_named},
 };
 
@@ -52,6 +52,12 @@ fn route(world: &World, method: &Method, path: &str, query: &str, body: &[u8]) -
         ("POST", ["settings"]) => {
             let changed = world.change_settings(|settings| settings.changed(body));
             changed.map(|settings| json!(settings)).map_err(|error| (StatusCode::BAD_REQUEST, error))
+        }
+        ("GET", ["permissions"]) => Ok(json!(world.grants())),
+        ("POST", ["permissions"]) => {
+            let grant: Grant = read(body)?;
+            world.grant(&grant).map_err(|error| (StatusCode::BAD_REQUEST, error))?;
+            Ok(json!(world.grants()))
         }
         ("GET", ["stats"]) => {
             let wanted = query.strip_prefix("mailbox=").map(percent_decoded);

@@ -9,6 +9,7 @@ mod answer;
 mod auth;
 mod autodiscover;
 mod control;
+mod counters;
 mod doors;
 mod event;
 mod fault;
@@ -18,6 +19,7 @@ mod made;
 mod mailbox;
 mod oauth;
 mod operation;
+mod permission;
 mod property;
 mod restriction;
 mod schema;
@@ -41,6 +43,7 @@ pub use auth::{ExtendedProtection, Scheme};
 pub use fault::{Kind as FaultKind, Rule};
 pub use made::{Listed, Made};
 pub use oauth::Registration;
+pub use permission::{Grant, Permission};
 pub use server::{Error, Ready, Simulator};
 pub use settings::Settings;
 pub use throttle::Budget;
@@ -78,6 +81,8 @@ pub struct Options {
     pub auth: Vec<Scheme>,
     /// What can be changed while it runs.
     pub settings: Settings,
+    /// What accounts may do in others' mailboxes without impersonation.
+    pub grants: Vec<Grant>,
     /// How many mailboxes, besides the service account's own.
     pub mailboxes: usize,
     /// Messages that lie in each Inbox at the beginning.
@@ -117,6 +122,7 @@ impl Options {
             issuer_listen: free,
             auth: vec![Scheme::Basic],
             settings: Settings::default(),
+            grants: Vec::new(),
             mailboxes,
             initial_messages: 0,
             seed,

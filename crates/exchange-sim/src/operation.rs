@@ -1,6 +1,7 @@
 //! The operations: each reads its element and writes its response.
 
 mod attachments;
+mod call;
 mod create_item;
 mod events;
 mod find;
@@ -12,17 +13,11 @@ mod send;
 mod sync;
 mod update_item;
 
-use std::sync::MutexGuard;
-
+pub(crate) use self::call::{Call, place};
 use crate::{
-    access::Caller,
     answer::{Refusal, write_values},
     fault::{Kind, Strike},
-    id::{self, Name},
-    mailbox::{Contents, DISTINGUISHED},
     stream::Stream,
-    throttle::Payer,
-    world::{Mailbox, World},
     xml::{self, Element},
 };
 
@@ -38,18 +33,6 @@ pub(crate) enum Run {
     Answer(fn(&Call<'_>, &Element, &mut String) -> Result<(), Refusal>),
     /// It goes on answering.
     Stream(fn(&Call<'_>, &Element) -> Result<Stream, Refusal>),
-}
-
-/// A request under way.
-pub(crate) struct Call<'a> {
-    pub world: &'a World,
-    pub mailbox: &'a Mailbox,
-    pub name: &'static str,
-    pub caller: &'a Caller,
-    /// Whose budget it is charged to.
-    pub payer: Payer,
-    /// The server behind the others that runs it.
-    pub backend: u32,
 }
 
 impl Operation {
@@ -94,88 +77,33 @@ pub(crate) const FOLDER_NOT_FOUND: Refusal =
     Refusal::new("ErrorFolderNotFound", "The specified folder could not be found in the store.");
 pub(crate) const ID_MALFORMED: Refusal = Refusal::new("ErrorInvalidIdMalformed", "Id is malformed.");
 
+/// Something of which a response message tells.
+pub(crate) trait Part {
+    /// Where it lies.
+    fn place<'a>(&self, call: &Call<'a>) -> Call<'a>;
+}
+
+impl Part for &Element {
+    fn place<'a>(&self, call: &Call<'a>) -> Call<'a> {
+        call.toward(self)
+    }
+}
+
+/// Addresses, which lie nowhere.
+impl Part for &[&str] {
+    fn place<'a>(&self, call: &Call<'a>) -> Call<'a> {
+        *call
+    }
+}
+
 impl Call<'_> {
-    /// What the mailbox holds.
-    pub fn contents(&self) -> MutexGuard<'_, Contents> {
-        self.mailbox.contents()
-    }
-
-    /// Whether a rule of this kind strikes this request.
-    pub fn strikes(&self, kind: Kind) -> Option<Strike> {
-        self.world.asks_faults()?.strikes(kind, self.name, &self.mailbox.address)
-    }
-
-    /// True if an element names a folder of another mailbox.
-    pub fn is_foreign(&self, element: &Element) -> bool {
-        match element.at(&["Mailbox", "EmailAddress"]) {
-            Some(address) => !address.text.trim().eq_ignore_ascii_case(&self.mailbox.address),
-            None => match id::decode(element.attribute("Id").unwrap_or_default()) {
-                Some(Name::Folder { mailbox, .. }) => mailbox != self.mailbox.number,
-                _ => false,
-            },
-        }
-    }
-
-    /// The folder that an element names.
-    pub fn folder(&self, element: &Element, contents: &Contents) -> Result<u32, Refusal> {
-        match element.name.as_str() {
-            "DistinguishedFolderId" => {
-                if let Some(mailbox) = element.at(&["Mailbox", "EmailAddress"])
-                    && !mailbox.text.trim().eq_ignore_ascii_case(&self.mailbox.address)
-                {
-                    return Err(Refusal::new(
-                        "ErrorAccessDenied",
-                        "Access is denied. Check credentials and try again.",
-                    ));
-                }
-                let wanted = element.attribute("Id").unwrap_or_default();
-                let found = DISTINGUISHED.iter().position(|(id, ..)| *id == wanted);
-                found.map(|at| at as u32).ok_or(FOLDER_NOT_FOUND)
-            }
-            _ => match id::decode(element.attribute("Id").unwrap_or_default()) {
-                Some(Name::Folder { mailbox, number }) if mailbox == self.mailbox.number => {
-                    if contents.has_folder(number) { Ok(number) } else { Err(FOLDER_NOT_FOUND) }
-                }
-                Some(Name::Folder { .. }) => Err(Refusal::new(
-                    "ErrorAccessDenied",
-                    "Access is denied. Check credentials and try again.",
-                )),
-                _ => Err(ID_MALFORMED),
-            },
-        }
-    }
-
-    /// The folder inside an element such as `ParentFolderId`; `None`: the element is absent.
-    pub fn folder_in(
-        &self,
-        element: &Element,
-        name: &str,
-        contents: &Contents,
-    ) -> Result<Option<u32>, Refusal> {
-        let inner = element.child(name).and_then(|outer| outer.children.first());
-        inner.map(|inner| self.folder(inner, contents)).transpose()
-    }
-
-    /// The item that an `ItemId` names, and whether its change key is the current one (`None`: it has none).
-    pub fn item(&self, element: &Element, contents: &Contents) -> Result<(u64, Option<bool>), Refusal> {
-        match id::decode(element.attribute("Id").unwrap_or_default()) {
-            Some(Name::Item { mailbox, number }) if mailbox == self.mailbox.number => {
-                let item = contents.items.get(&number).ok_or(ITEM_NOT_FOUND)?;
-                let current = element.attribute("ChangeKey").map(|key| key == id::change_key(item.version));
-                Ok((number, current))
-            }
-            Some(Name::Item { .. }) => Err(ITEM_NOT_FOUND),
-            _ => Err(ID_MALFORMED),
-        }
-    }
-
     /// Writes the whole response: one message per part, in order. `empty` is what stands in a refused one.
-    pub fn respond<T>(
+    pub fn respond<T: Part>(
         &self,
         parts: impl IntoIterator<Item = T>,
         empty: &str,
         out: &mut String,
-        mut run: impl FnMut(T, &mut String) -> Result<(), Refusal>,
+        mut run: impl FnMut(&Call<'_>, T, &mut String) -> Result<(), Refusal>,
     ) {
         let name = self.name;
         let parts: Vec<T> = parts.into_iter().collect();
@@ -199,7 +127,7 @@ impl Call<'_> {
                 let text = "An internal server error occurred. Try again later.";
                 ("Error", Err(Refusal::new("ErrorInternalServerTransientError", text)))
             } else {
-                ("Error", run(part, &mut inner))
+                ("Error", run(&part.place(self), part, &mut inner))
             };
             match result {
                 Ok(()) => {

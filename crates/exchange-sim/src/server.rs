@@ -7,7 +7,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
-    Listed, Made, Options, Registration, Rule, Scheme, Settings, Submission, auth, control, doors,
+    Grant, Listed, Made, Options, Registration, Rule, Scheme, Settings, Submission, auth, control, doors,
     oauth::Issuer,
     tls,
     world::{World, folder_named},
@@ -32,6 +32,9 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// A permission for or in a mailbox that is none.
+    #[error("cannot give permissions: {0}")]
+    Grant(String),
     /// No certificate could be made.
     #[error("cannot make a certificate: {0}")]
     Certificate(Box<dyn std::error::Error + Send + Sync>),
@@ -99,6 +102,7 @@ impl Simulator {
         let world = Arc::new(World::new(options, origin, bindings, issuer, stopped.clone()));
         let ready = write_files(&world, &identity.ca_pem, places)?;
         fill(&world);
+        world.options.grants.iter().try_for_each(|grant| world.grant(grant)).map_err(Error::Grant)?;
         let acceptor = TlsAcceptor::from(identity.server);
         let mut doors = JoinSet::new();
         let (tls, served) = (acceptor.clone(), world.clone());
@@ -146,6 +150,14 @@ impl Simulator {
     /// Changes the settings.
     pub fn set(&self, settings: Settings) {
         let Ok(_) = self.world.change_settings(|_| Ok::<_, std::convert::Infallible>(settings));
+    }
+
+    /// Gives or takes permissions.
+    ///
+    /// # Errors
+    /// The field and what is wrong with it.
+    pub fn grant(&self, grant: &Grant) -> Result<(), String> {
+        self.world.grant(grant)
     }
 
     /// Everything that was accepted for delivery.

@@ -94,12 +94,14 @@ fn dispatch(
     check_header(world, header)?;
     schema::validate_request(header, element).map_err(|violation| schema_violation(document, &violation))?;
     check_version(world, stated_version(header), element, document)?;
-    let mailbox = impersonated(world, caller, header)?;
-    let number = mailbox.as_ref().map(|mailbox| mailbox.number);
+    let acting = impersonated(world, caller, header)?;
+    let placed = acting.as_deref().map(|acting| operation::place(world, acting, element));
+    let mailbox = placed.map(|(mailbox, _)| mailbox);
+    let number = mailbox.map(|mailbox| mailbox.number);
     world.counters.request(operation.name, number);
-    let address = mailbox.as_ref().map(|mailbox| mailbox.address.as_str()).unwrap_or_default();
+    let address = mailbox.map(|mailbox| mailbox.address.as_str()).unwrap_or_default();
     count_routing(world, request, operation, address);
-    let ticket = world.load.begin(caller.payer(), caller.payer_for(header, mailbox.as_deref()));
+    let ticket = world.load.begin(caller.payer(), caller.payer_for(header, acting.as_deref()));
     let asked = Asked {
         operation: operation.name,
         address,
@@ -111,13 +113,13 @@ fn dispatch(
         return Ok(struck);
     }
     let held_back = ticket.pay(&world.settings())?;
-    let mailbox = mailbox.as_deref().ok_or(Refusal::new(
+    let (acting, (mailbox, access)) = acting.as_deref().zip(placed).ok_or(Refusal::new(
         "ErrorMissingEmailAddress",
         "When making a request as an account that does not have a mailbox, you must specify the mailbox primary SMTP address.",
     ))?;
     let backend = affinity::backend(world, request, mailbox);
-    let payer = caller.payer_for(header, Some(mailbox));
-    let call = Call { world, mailbox, name: operation.name, caller, payer, backend };
+    let payer = caller.payer_for(header, Some(acting));
+    let call = Call { world, mailbox, access, acting, name: operation.name, caller, payer, backend };
     let mut response = Response { delay: held_back, ticket: Some(ticket), ..run(operation, &call, element)? };
     if operation.needs_affinity() && affinity::is_preferred(request) {
         response.headers.push(("set-cookie", affinity::cookie(world, backend)));

@@ -1,10 +1,10 @@
 //! Everything behind the doors of the simulator: mailboxes, clock, faults, and the truth about what was sent.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
@@ -15,11 +15,13 @@ use tokio::sync::watch;
 use crate::{
     Behaviour, Options,
     answer::Refusal,
+    counters::Counters,
     fault::{Faults, Kind},
     item::Content,
     made::{Listed, Made},
     mailbox::Contents,
     oauth::Issuer,
+    permission::{Grant, Grants, Rights},
     settings::Settings,
     subscription::Subscriptions,
     throttle::{Hanging, Load, Payer},
@@ -55,49 +57,6 @@ pub struct Submission {
     pub at: i64,
 }
 
-/// Counters for people and tests.
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    pub connections: AtomicU64,
-    pub in_flight: AtomicI64,
-    pub max_in_flight: AtomicI64,
-    pub sends: AtomicU64,
-    pub wrong_anchor: AtomicU64,
-    /// Affinity was asked for where it is of no use.
-    pub wrong_affinity: AtomicU64,
-    pub streams: AtomicI64,
-    pub max_streams: AtomicI64,
-    pub handshakes: AtomicU64,
-    refused_sign_ins: Mutex<BTreeMap<&'static str, u64>>,
-    requests: Mutex<BTreeMap<&'static str, u64>>,
-    by_mailbox: Mutex<HashMap<u32, u64>>,
-}
-
-impl Counters {
-    pub fn request(&self, operation: &'static str, mailbox: Option<u32>) {
-        *lock(&self.requests).entry(operation).or_default() += 1;
-        if let Some(mailbox) = mailbox {
-            *lock(&self.by_mailbox).entry(mailbox).or_default() += 1;
-        }
-    }
-
-    pub fn refused_sign_in(&self, why: &'static str) {
-        *lock(&self.refused_sign_ins).entry(why).or_default() += 1;
-    }
-
-    pub fn refused_sign_ins(&self) -> BTreeMap<&'static str, u64> {
-        lock(&self.refused_sign_ins).clone()
-    }
-
-    pub fn requests(&self) -> BTreeMap<&'static str, u64> {
-        lock(&self.requests).clone()
-    }
-
-    pub fn of_mailbox(&self, mailbox: u32) -> u64 {
-        lock(&self.by_mailbox).get(&mailbox).copied().unwrap_or_default()
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -114,6 +73,7 @@ pub(crate) struct World {
     faults: Mutex<Faults>,
     any_fault: AtomicU64,
     settings: Mutex<Settings>,
+    grants: Mutex<Grants>,
     /// What a handshake over this server's TLS is bound to.
     pub channel_bindings: [u8; 16],
     /// Who gives out tokens, if they are accepted.
@@ -157,6 +117,7 @@ impl World {
             faults: Mutex::new(Faults::new(options.seed)),
             any_fault: AtomicU64::new(0),
             settings: Mutex::new(options.settings),
+            grants: Mutex::default(),
             channel_bindings,
             issuer,
             load: Arc::default(),
@@ -264,6 +225,37 @@ impl World {
         let mut settings = lock(&self.settings);
         *settings = change(*settings)?;
         Ok(*settings)
+    }
+
+    /// Gives or takes permissions.
+    ///
+    /// # Errors
+    /// An address that nobody has.
+    pub fn grant(&self, grant: &Grant) -> Result<(), String> {
+        let number = |field: &str, address: &String| {
+            let found = self.mailbox_at(address).map(|mailbox| mailbox.number);
+            found.ok_or_else(|| format!("{field}: there is no mailbox {address}"))
+        };
+        let mailbox = grant.mailbox.as_ref().map(|address| number("mailbox", address)).transpose()?;
+        let to = grant.to.as_ref().map_or(Ok(0), |address| number("to", address))?;
+        lock(&self.grants).set(to, mailbox, grant.permissions.clone());
+        Ok(())
+    }
+
+    /// What was given.
+    pub fn grants(&self) -> Vec<Grant> {
+        let address = |number| self.mailbox(number).map(|mailbox| mailbox.address.clone());
+        let grant = |(to, mailbox, permissions): (u32, Option<u32>, _)| Grant {
+            mailbox: mailbox.and_then(address),
+            to: address(to),
+            permissions,
+        };
+        lock(&self.grants).all().into_iter().map(grant).collect()
+    }
+
+    /// What whoever acts may do in a mailbox.
+    pub fn rights(&self, acting: &Mailbox, mailbox: &Mailbox) -> Rights {
+        lock(&self.grants).rights(acting.number, mailbox.number)
     }
 
     /// True while nobody answers.

@@ -37,7 +37,7 @@ const NOT_STREAMING: Refusal =
     Refusal::new("ErrorInvalidSubscription", "The subscription is not one of a streaming connection.");
 
 pub(super) fn subscribe(call: &Call<'_>, request: &Element, out: &mut String) -> Result<(), Refusal> {
-    call.respond([request], "", out, |request, out| {
+    call.respond([request], "", out, |call, request, out| {
         let wanted = request.children.first().ok_or(PUSH)?;
         let way = match wanted.name.as_str() {
             "StreamingSubscriptionRequest" => Way::Streaming,
@@ -80,8 +80,8 @@ fn folders(call: &Call<'_>, wanted: &Element) -> Result<Option<Vec<u32>>, Refusa
     }
     let ids = wanted.child("FolderIds").map_or(&[][..], |ids| &ids.children);
     let foreign = ids.iter().filter(|id| call.is_foreign(id)).count();
-    if foreign > 0 {
-        return Err(if foreign == ids.len() { DELEGATE } else { SEVERAL_MAILBOXES });
+    if foreign > 0 || call.is_delegated() {
+        return Err(if foreign == 0 || foreign == ids.len() { DELEGATE } else { SEVERAL_MAILBOXES });
     }
     if ids.is_empty() {
         return Err(FOLDER_NOT_FOUND);
@@ -96,7 +96,7 @@ fn named(call: &Call<'_>, id: &str) -> Result<Arc<Subscription>, Refusal> {
 }
 
 pub(super) fn unsubscribe(call: &Call<'_>, request: &Element, out: &mut String) -> Result<(), Refusal> {
-    call.respond([request], "", out, |request, _| {
+    call.respond([request], "", out, |call, request, _| {
         let subscription = named(call, request.text_of("SubscriptionId").unwrap_or_default())?;
         call.world.subscriptions.remove(&subscription);
         Ok(())
@@ -105,7 +105,7 @@ pub(super) fn unsubscribe(call: &Call<'_>, request: &Element, out: &mut String) 
 }
 
 pub(super) fn get(call: &Call<'_>, request: &Element, out: &mut String) -> Result<(), Refusal> {
-    call.respond([request], "", out, |request, out| {
+    call.respond([request], "", out, |call, request, out| {
         let subscription = named(call, request.text_of("SubscriptionId").unwrap_or_default())?;
         if subscription.way != Way::Pull {
             return Err(NOT_PULL);

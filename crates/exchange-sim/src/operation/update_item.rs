@@ -13,7 +13,7 @@ use crate::{
 pub(super) fn run(call: &Call<'_>, request: &Element, out: &mut String) -> Result<(), Refusal> {
     let resolution = request.attribute("ConflictResolution").unwrap_or("AutoResolve");
     let changes = request.child("ItemChanges").map_or(&[][..], |changes| &changes.children);
-    call.respond(changes, "<m:Items/>", out, |change, out| {
+    call.respond(changes, "<m:Items/>", out, |call, change, out| {
         let now = call.world.now();
         let mut contents = call.contents();
         let id = change.child("ItemId").ok_or(super::ID_MALFORMED)?;

@@ -4,6 +4,7 @@
 mod access;
 mod autodiscover;
 mod control;
+mod delegation;
 mod events;
 mod faults;
 mod golden;
