@@ -13,7 +13,7 @@ mod send;
 mod sync;
 mod update_item;
 
-pub(crate) use self::call::{Call, place};
+pub(crate) use self::call::{Call, mentioned, place};
 use crate::{
     answer::{Refusal, write_values},
     fault::{Kind, Strike},

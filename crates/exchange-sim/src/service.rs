@@ -14,7 +14,7 @@ use crate::{
     operation::{self, Call, Operation, Run},
     schema,
     throttle::{busy, too_many},
-    world::World,
+    world::{Mailbox, World},
     xml::{self, Element, Space},
 };
 
@@ -100,7 +100,9 @@ fn dispatch(
     let number = mailbox.map(|mailbox| mailbox.number);
     world.counters.request(operation.name, number);
     let address = mailbox.map(|mailbox| mailbox.address.as_str()).unwrap_or_default();
-    count_routing(world, request, operation, address);
+    let wanted =
+        acting.as_deref().map(|acting| operation::mentioned(world, acting, element).unwrap_or(acting));
+    count_routing(world, request, operation, wanted);
     let ticket = world.load.begin(caller.payer(), caller.payer_for(header, acting.as_deref()));
     let asked = Asked {
         operation: operation.name,
@@ -143,11 +145,12 @@ fn run(operation: &Operation, call: &Call<'_>, element: &Element) -> Result<Resp
 }
 
 /// Counts what leads a request to the wrong server, or to the right one at a cost that nobody asked for.
-fn count_routing(world: &World, request: &Request<'_>, operation: &Operation, address: &str) {
+fn count_routing(world: &World, request: &Request<'_>, operation: &Operation, wanted: Option<&Mailbox>) {
     let counters = &world.counters;
     // The anchor of subscriptions is that of their group.
     let anchor = request.header("x-anchormailbox").filter(|_| !operation.needs_affinity());
-    if anchor.is_some_and(|anchor| !anchor.eq_ignore_ascii_case(address)) {
+    let wanted = wanted.map(|wanted| wanted.address.as_str()).unwrap_or_default();
+    if anchor.is_some_and(|anchor| !anchor.eq_ignore_ascii_case(wanted)) {
         counters.wrong_anchor.fetch_add(1, Ordering::Relaxed);
     }
     if !operation.needs_affinity() && affinity::is_preferred(request) {

@@ -43,7 +43,7 @@ const SEND_AS_DENIED: Refusal = Refusal::new(
 
 /// The mailbox that an element names first, by the address beside a folder's name or by an id. A folder's name alone means
 /// the one of whoever acts.
-fn mentioned<'a>(world: &'a World, acting: &'a Mailbox, element: &Element) -> Option<&'a Mailbox> {
+pub(crate) fn mentioned<'a>(world: &'a World, acting: &'a Mailbox, element: &Element) -> Option<&'a Mailbox> {
     let of_number = |number| world.mailbox(number).map(Arc::as_ref);
     match element.name.as_str() {
         "DistinguishedFolderId" => match element.at(&["Mailbox", "EmailAddress"]) {
