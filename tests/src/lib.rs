@@ -3,6 +3,7 @@
 pub mod collector;
 pub mod kill;
 pub mod process;
+pub mod stranger;
 pub mod tenant;
 
 use std::{error::Error, future::Future, path::PathBuf, sync::Arc, time::Duration};
@@ -17,10 +18,11 @@ use mailyard_policy::{
     mailbox,
     operation::Method,
     outbox::Capabilities,
+    profile::Credentials,
 };
 use mailyard_store::{
     Store,
-    people::{Approval, LongState, MailboxKind, NewMailbox, Profile, Selection},
+    people::{Approval, LongState, MailboxKind, NewMailbox, Profile, Secrets, Selection},
     query::{Filter, Page},
     records::{Email, NewOutgoing, OutgoingBody, OutgoingContent},
     secret::MasterKey,
@@ -123,7 +125,8 @@ impl Stage {
         let org = Org("default".to_owned());
         let profile = profile(&simulator, &org)?;
         let password = simulator.ready().password.clone().into();
-        store.create_profile(&profile, Some(&password), false).await?;
+        let secrets = Secrets { incoming: Some(password), outgoing: None };
+        store.create_profile(&profile, &secrets, false).await?;
         let addresses = simulator.addresses();
         let rows: Vec<NewMailbox> =
             addresses.iter().map(|address| new_mailbox(address, profile.id)).collect::<Result<_, _>>()?;
@@ -236,9 +239,8 @@ fn profile(simulator: &Simulator, org: &Org) -> Outcome<Profile> {
         description: String::new(),
         incoming_url: Some(ready.ews_url.clone()),
         outgoing_url: Some(ready.ews_url.clone()),
-        auth: "basic".to_owned(),
-        user: ready.user.clone(),
-        password_set: true,
+        credentials: Credentials { user: ready.user.clone(), ..Credentials::none() },
+        outgoing_credentials: None,
         ca_pem: Some(std::fs::read_to_string(&ready.ca_file)?),
         process_email_from: None,
         minimum_interval: Duration::ZERO,
@@ -252,7 +254,6 @@ fn profile(simulator: &Simulator, org: &Org) -> Outcome<Profile> {
         capabilities: Capabilities::default(),
         create_time: Timestamp::EPOCH,
         revision: Revision(0),
-        secret_revision: Revision(0),
     })
 }
 

@@ -3,8 +3,8 @@
 use mailyard_ctl::server::Server;
 use mailyard_exchange_sim::Ready;
 use mailyard_wire::admin::{
-    Approval, Authentication, CreateProfileRequest, DecideApprovalRequest, ImportMailboxesRequest, Profile,
-    Selection, TestAndEnableRequest, WatchOperationRequest,
+    Approval, Authentication, CreateProfileRequest, Credentials, DecideApprovalRequest,
+    ImportMailboxesRequest, Profile, Selection, TestAndEnableRequest, WatchOperationRequest,
 };
 
 use crate::Outcome;
@@ -19,9 +19,12 @@ pub async fn set_up(server: &Server, ready: &Ready) -> Outcome {
         display_name: "Simulated".to_owned(),
         incoming_url: ready.ews_url.clone(),
         outgoing_url: ready.ews_url.clone(),
-        authentication: Authentication::Basic.into(),
-        user: ready.user.clone(),
-        password: ready.password.clone(),
+        credentials: Some(Credentials {
+            authentication: Authentication::Basic.into(),
+            user: ready.user.clone(),
+            password: ready.password.clone(),
+            ..Credentials::default()
+        }),
         ca_pem: Some(std::fs::read_to_string(&ready.ca_file)?),
         ..Profile::default()
     };

@@ -10,7 +10,7 @@ use mailyard_policy::{
     operation::{Health, Kind, State},
 };
 use mailyard_store::{
-    people::{LongState, Mailbox, Selection},
+    people::{LongState, Mailbox, Secrets, Selection},
     query::{Filter, Page},
 };
 use mailyard_tests::{Outcome, Stage, hurried, rule};
@@ -46,7 +46,7 @@ async fn more_than_half_of_the_mailboxes_failing_is_one_alert_and_no_mail_withou
     let mut profile = stage.store.profile(stage.profile).await?.ok_or("no profile")?;
     profile.alert_owner = true;
     profile.owner_email = Some("owner@exchange.test".to_owned());
-    stage.store.update_profile(&profile, None, false).await?;
+    stage.store.update_profile(&profile, &Secrets::default(), false).await?;
     stage.test_and_enable().await?;
     for address in &stage.addresses[..2] {
         stage
@@ -106,7 +106,7 @@ async fn the_owner_is_mailed_once_by_a_relay_of_its_own() -> Outcome {
     let mut profile = stage.store.profile(stage.profile).await?.ok_or("no profile")?;
     profile.alert_owner = true;
     profile.owner_email = Some("owner@exchange.test".to_owned());
-    stage.store.update_profile(&profile, None, false).await?;
+    stage.store.update_profile(&profile, &Secrets::default(), false).await?;
     stage.test_and_enable().await?;
     stage.simulator.fault(rule(r#"{"kind":"mailbox_unavailable"}"#)?)?;
     let mail = tokio::time::timeout(Duration::from_secs(30), lines.next_line()).await??.ok_or("it ended")?;

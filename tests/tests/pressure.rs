@@ -5,7 +5,7 @@ use std::time::Duration;
 use mailyard_host::clock;
 use mailyard_policy::{Reason, id::ProfileId, operation::Kind, outbox};
 use mailyard_store::{
-    people::{NewMailbox, Profile},
+    people::{NewMailbox, Profile, Secrets},
     query::Page,
     records::{Direction, EmailState},
 };
@@ -15,7 +15,7 @@ use mailyard_worker::settings::Settings;
 /// Changes the profile of the stage.
 async fn change(stage: &Stage, how: impl FnOnce(Profile) -> Profile) -> Outcome<Profile> {
     let profile = stage.store.profile(stage.profile).await?.ok_or("no profile")?;
-    Ok(stage.store.update_profile(&how(profile), None, false).await?)
+    Ok(stage.store.update_profile(&how(profile), &Secrets::default(), false).await?)
 }
 
 /// Moves the last mailbox to a profile of its own, on the same server.
@@ -27,7 +27,8 @@ async fn set_apart(stage: &Stage, profile: Profile) -> Outcome<String> {
         ..profile
     };
     let password = stage.simulator.ready().password.clone().into();
-    let other = stage.store.create_profile(&other, Some(&password), false).await?;
+    let secrets = Secrets { incoming: Some(password), outgoing: None };
+    let other = stage.store.create_profile(&other, &secrets, false).await?;
     let address = stage.addresses.last().ok_or("no mailbox")?;
     let mailbox = stage.store.mailbox_at(&stage.org, address).await?.ok_or("no mailbox")?;
     let set = NewMailbox { profile: Some(other.id), ..mailbox.set };

@@ -37,6 +37,52 @@ async fn delivered_mail_is_tracked_once_whatever_happens_to_the_answers() -> Out
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn a_poll_that_fails_after_its_page_was_written_goes_on_from_there() -> Outcome {
+    let stage = Stage::new(1, hurried()).await?;
+    stage.test_and_enable().await?;
+    let one = &stage.addresses[0];
+    let mailbox = stage.store.mailbox_at(&stage.org, one).await?.ok_or("gone")?.set.id;
+    let requests =
+        |operation: &str| stage.simulator.stats()["requests"][operation].as_u64().unwrap_or_default();
+    let before = requests("GetItem");
+    stage.simulator.fault(rule(r#"{"kind":"mailbox_unavailable","operation":"GetItem","count":1}"#)?)?;
+    stage.simulator.deliver(&made(one, 3));
+    stage.until("all of it is tracked", || async { Ok(stage.emails().await?.len() == 3) }).await?;
+    let polls = requests("SyncFolderItems");
+    stage.until("it is polled on", || async { Ok(requests("SyncFolderItems") >= polls + 3) }).await?;
+    // The one that failed; then what was left of the page: how large it is, and its contents.
+    assert_eq!(requests("GetItem") - before, 3, "what is known is not fetched again");
+    let cycles = stage.store.cycles(mailbox).await?;
+    let told: Vec<_> = cycles.iter().map(|cycle| (cycle.items, cycle.reason)).collect();
+    assert_eq!(
+        told,
+        [(3, None), (0, Some(Reason::MailboxUnavailable))],
+        "each cycle once, the last one first"
+    );
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_cycle_that_brought_mail_is_kept_once() -> Outcome {
+    let stage = Stage::new(1, hurried()).await?;
+    stage.test_and_enable().await?;
+    let one = &stage.addresses[0];
+    let mailbox = stage.store.mailbox_at(&stage.org, one).await?.ok_or("gone")?.set.id;
+    for count in 1..=4 {
+        stage.simulator.deliver(&made(one, count));
+        let all = (1..=count as usize).sum::<usize>();
+        stage.until("it is tracked", || async { Ok(stage.emails().await?.len() == all) }).await?;
+    }
+    let polls = || stage.simulator.stats()["requests"]["SyncFolderItems"].as_u64().unwrap_or_default();
+    let seen = polls();
+    stage.until("it is polled on", || async { Ok(polls() >= seen + 2) }).await?;
+    let cycles = stage.store.cycles(mailbox).await?;
+    assert!(cycles.iter().all(|cycle| cycle.items > 0 && cycle.reason.is_none()));
+    assert_eq!(cycles.iter().map(|cycle| cycle.items).sum::<u32>(), 10, "{cycles:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn enqueued_mail_is_sent_once_and_tracked_where_it_arrives() -> Outcome {
     let stage = Stage::new(2, hurried()).await?;
     stage.test_and_enable().await?;
@@ -113,9 +159,14 @@ async fn what_cannot_be_read_is_put_aside_and_the_rest_comes_through() -> Outcom
             Ok(!aside.is_empty() && aside.iter().all(|item| item.moved && item.reason == Reason::ItemCorrupt))
         })
         .await?;
-    let aside = stage.store.quarantined(&stage.org, None, &page).await?.len();
-    assert_eq!(stage.simulator.list(one, "Undeliverable").map(|listed| listed.len()), Some(aside));
-    Ok(())
+    let aside = stage.store.quarantined(&stage.org, None, &page).await?;
+    assert_eq!(stage.simulator.list(one, "Undeliverable").map(|listed| listed.len()), Some(aside.len()));
+    stage.simulator.clear_faults();
+    let ids: Vec<String> = aside.into_iter().map(|item| item.item_id).collect();
+    let mailbox = stage.store.mailbox_at(&stage.org, one).await?.ok_or("gone")?.set.id;
+    stage.store.replay(mailbox, &ids).await?;
+    stage.nudge();
+    stage.until("it comes through after all", || async { Ok(stage.emails().await?.len() == 20) }).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

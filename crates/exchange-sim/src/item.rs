@@ -230,6 +230,28 @@ pub(crate) fn read_mime(mime: &[u8]) -> Content {
     content
 }
 
+/// A MIME as its recipients get it: its field Bcc stays with the sender.
+pub(crate) fn without_hidden(mime: &[u8]) -> Arc<[u8]> {
+    let mut kept = Vec::with_capacity(mime.len());
+    let (mut in_head, mut hidden) = (true, false);
+    for line in mime.split_inclusive(|byte| *byte == b'\n') {
+        if in_head {
+            in_head = !line.trim_ascii().is_empty();
+            let is_folded = line.starts_with(b" ") || line.starts_with(b"\t");
+            hidden = in_head && if is_folded { hidden } else { is_bcc(line) };
+        }
+        if !hidden {
+            kept.extend_from_slice(line);
+        }
+    }
+    kept.into()
+}
+
+fn is_bcc(line: &[u8]) -> bool {
+    let name = line.split(|byte| *byte == b':').next().unwrap_or_default();
+    name.trim_ascii_end().eq_ignore_ascii_case(b"bcc")
+}
+
 fn read_people(value: &str) -> Vec<Person> {
     let mut parts = vec![String::new()];
     let (mut quoted, mut inside) = (false, false);
@@ -268,6 +290,7 @@ fn read_people(value: &str) -> Vec<Person> {
 /// Encoded words of RFC 2047 in UTF-8; others stay as they are.
 fn read_words(value: &str) -> String {
     let mut out = String::new();
+    let mut plain = false;
     for word in value.split(' ') {
         let inner = word.strip_prefix("=?").and_then(|word| word.strip_suffix("?="));
         let decoded = inner.and_then(|inner| {
@@ -281,15 +304,12 @@ fn read_words(value: &str) -> String {
             };
             String::from_utf8(bytes).ok()
         });
-        match decoded {
-            Some(text) => out.push_str(&text),
-            None => {
-                if !out.is_empty() {
-                    out.push(' ');
-                }
-                out.push_str(word);
-            }
+        // Between two encoded words the space belongs to the encoding.
+        if !out.is_empty() && (plain || decoded.is_none()) {
+            out.push(' ');
         }
+        plain = decoded.is_none();
+        out.push_str(&decoded.unwrap_or_else(|| word.to_owned()));
     }
     out
 }
@@ -320,4 +340,27 @@ pub(crate) fn write_person(person: &Person, out: &mut String) {
     xml::element("t:Name", &person.name, out);
     xml::element("t:EmailAddress", &person.address, out);
     out.push_str("<t:RoutingType>SMTP</t:RoutingType><t:MailboxType>Mailbox</t:MailboxType></t:Mailbox>");
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn hidden_recipients_stay_with_the_sender() {
+        let mime = b"To: a@x.example\r\nBCC : b@x.example,\r\n c@x.example\r\nSubject: s\r\n t\r\n\r\nBcc: of the text\r\n";
+        let kept = String::from_utf8_lossy(&without_hidden(mime)).into_owned();
+        assert_eq!(kept, "To: a@x.example\r\nSubject: s\r\n t\r\n\r\nBcc: of the text\r\n");
+    }
+
+    #[test]
+    fn encoded_words_join_and_plain_ones_stay_apart() {
+        for (text, expected) in [
+            ("Re: =?utf-8?q?Gr=C3=BC=C3=9Fe?=", "Re: Grüße"),
+            ("=?UTF-8?Q?Gr=C3=BC?= =?utf-8?B?w59l?= an alle", "Grüße an alle"),
+            ("=?koi8-r?B?4Q==?= a", "=?koi8-r?B?4Q==?= a"),
+        ] {
+            assert_eq!(read_words(text), expected);
+        }
+    }
 }

@@ -192,6 +192,17 @@ pub(crate) fn constant(text: &str, like: &Value) -> Option<Value> {
     }
 }
 
+/// The value of an extended property as answers write it: moments have whole seconds, truth is spelled out.
+pub(crate) fn stored_form(kind: &str, text: &str) -> String {
+    let plain = kind.strip_suffix("Array").unwrap_or(kind);
+    match plain {
+        "SystemTime" => read_date(text).map(|seconds| item::date(seconds.saturating_mul(1000))),
+        "Boolean" => Some(xml::is_true(Some(text)).to_string()),
+        _ => None,
+    }
+    .unwrap_or_else(|| text.to_owned())
+}
+
 /// Seconds since 1970 of a date in a request.
 fn read_date(text: &str) -> Option<i64> {
     if let Ok(moment) = text.parse::<jiff::Timestamp>() {

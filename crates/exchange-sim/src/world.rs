@@ -17,7 +17,7 @@ use crate::{
     answer::Refusal,
     counters::Counters,
     fault::{Faults, Kind},
-    item::Content,
+    item::{self, Content},
     made::{Listed, Made},
     mailbox::Contents,
     oauth::Issuer,
@@ -305,7 +305,8 @@ impl World {
             at,
         });
         // Nobody sees the hidden recipients, and the draft's own marks stay with the sender.
-        let delivered = Arc::new(Content { bcc: Vec::new(), ..content.clone() });
+        let mime = content.mime.as_ref().map(|mime| item::without_hidden(mime));
+        let delivered = Arc::new(Content { bcc: Vec::new(), mime, ..content.clone() });
         self.deliver(&to, &delivered);
         delivered
     }

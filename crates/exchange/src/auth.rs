@@ -3,7 +3,7 @@
 use std::sync::{Mutex, MutexGuard, PoisonError};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use mailyard_policy::{Reason, Timestamp, outbox::Execution};
+use mailyard_policy::{Reason, Timestamp, outbox::Execution, profile::Authentication};
 use secrecy::{ExposeSecret as _, SecretString};
 
 use crate::{
@@ -12,20 +12,6 @@ use crate::{
     ntlm::{self, Account, Chance, Circumstances, Session},
     spnego,
 };
-
-/// The scheme that a profile wants (RFC 9110 11).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Authentication {
-    /// User name and password in each request (RFC 7617).
-    #[default]
-    Basic,
-    /// A handshake of NTLM, version 2, for each connection (MS-NTHT).
-    Ntlm,
-    /// The same inside SPNEGO (RFC 4559).
-    Negotiate,
-    /// The best of what the server offers: Negotiate, then NTLM, then, over TLS only, Basic.
-    Auto,
-}
 
 /// A scheme that is in use.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -110,6 +96,10 @@ impl Authenticator {
         password: &SecretString,
         endpoint: &Endpoint,
     ) -> Result<Self, Failure> {
+        if wanted == Authentication::OAuth {
+            let detail = "tokens are not supported by this version";
+            return Err(Failure::new(Reason::AuthenticationNotSupported, Execution::Not, detail));
+        }
         let password = password.expose_secret();
         let basic = (!user.contains(['\r', '\n', ':']))
             .then(|| format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))).into());
@@ -134,7 +124,7 @@ impl Authenticator {
             Authentication::Basic => Some(Scheme::Basic),
             Authentication::Ntlm => Some(Scheme::Ntlm),
             Authentication::Negotiate => Some(Scheme::Negotiate),
-            Authentication::Auto => self.choice().scheme,
+            Authentication::Auto | Authentication::OAuth => self.choice().scheme,
         }
     }
 

@@ -19,7 +19,7 @@ use crate::{
     Authentication, Clock, ContentSink, Endpoint, Failure, Gate, Reply,
     answer::{Gathered, Passed, Taken, throttled_part},
     auth::{self, Authenticator, Authorization, Ended, Scheme, Step},
-    codec::{self, Operation},
+    codec::{self, Acting, Operation},
     connection::{Connection, Deadlines, Opened, Taker},
     endpoint,
     http1::Head,
@@ -40,7 +40,8 @@ pub struct Config {
     pub password: SecretString,
     /// Certificates of authorities to trust, as PEM; `None`: the system's.
     pub ca_pem: Option<String>,
-    /// True if each call names the mailbox it is executed as.
+    /// True: each call is executed as the mailbox, by impersonation. False: as the service account, in the mailbox, by
+    /// delegation.
     pub impersonate: bool,
     /// A request is given up after this; something that changes nothing may go on arriving for three times as long.
     pub request_deadline: Duration,
@@ -387,7 +388,12 @@ impl Inner {
         authorization: Option<&str>,
     ) -> Vec<u8> {
         let mut envelope = Vec::with_capacity(2048);
-        codec::write(&mut envelope, mailbox.filter(|_| self.config.impersonate), operation);
+        let acting = match mailbox {
+            None => Acting::AsItself,
+            Some(address) if self.config.impersonate => Acting::As(address),
+            Some(address) => Acting::In(address),
+        };
+        codec::write(&mut envelope, acting, operation);
         let anchor = mailbox.filter(|address| !address.is_empty() && !address.contains(['\r', '\n']));
         let headers = self.head.len() + authorization.map_or(0, str::len) + anchor.map_or(0, str::len);
         let mut request = Vec::with_capacity(headers + 192 + envelope.len());

@@ -18,11 +18,11 @@ mod probe;
 mod spnego;
 
 pub use answer::{ContentSink, Reply};
-pub use auth::Authentication;
 pub use client::{Client, Config, Observer, Warrant};
 pub use endpoint::Endpoint;
 pub use failure::Failure;
 pub use gate::{Clock, Gate, Permit, View};
 pub use head::{LONGEST_HEAD, read_head};
 pub use mailbox::{Answer, Mailbox, Message, PerItem, Streamed};
+pub use mailyard_policy::profile::Authentication;
 pub use probe::{Step, StepName, StepOutcome, probe_sending, test_connection};

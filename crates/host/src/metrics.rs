@@ -10,6 +10,7 @@ use std::{
     time::Duration,
 };
 
+pub use mailyard_policy::operation::Direction;
 use mailyard_policy::{
     Nature, Reason,
     alert::Level,
@@ -41,15 +42,6 @@ pub enum Turn {
     Failed(Reason),
     /// Another holder has the mailbox.
     Fenced,
-}
-
-/// Which way a message went.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Direction {
-    /// From Exchange into the records.
-    Incoming,
-    /// From the records to Exchange.
-    Outgoing,
 }
 
 /// The figures of this process. Copies count together.
@@ -155,11 +147,7 @@ impl Metrics {
 
     /// So many messages are tracked or sent, durably.
     pub fn messages(&self, profile: &Profile, direction: Direction, count: u64) {
-        let direction = match direction {
-            Direction::Incoming => "incoming",
-            Direction::Outgoing => "outgoing",
-        };
-        self.0.messages.add([profile.into(), Label::Word(direction)], count);
+        self.0.messages.add([profile.into(), Label::Word(direction.word())], count);
     }
 
     /// A request to Exchange took so long; the operation is the name of the EWS call, such as `SyncFolderItems`.

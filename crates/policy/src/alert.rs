@@ -11,9 +11,10 @@ use std::collections::BTreeMap;
 use crate::{
     id::{AlertId, MailboxId, OutgoingId, ProfileId, RecordId},
     mailbox::Note,
-    operation::{Kind, words},
+    operation::Kind,
     reason::{Reason, Scope},
     time::Timestamp,
+    words,
 };
 
 /// Something that happened, written together with what it tells of.

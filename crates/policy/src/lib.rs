@@ -11,6 +11,7 @@ pub mod mailbox;
 pub mod operation;
 pub mod outbox;
 pub mod placement;
+pub mod profile;
 pub mod reason;
 pub mod throttle;
 pub mod time;

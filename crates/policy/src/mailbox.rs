@@ -344,6 +344,24 @@ impl Mailbox {
         effect
     }
 
+    /// What will be to be written once the turn under way ends so and nothing else happens before: if it is the stored
+    /// part alone, and no notes with it. Nothing changes.
+    pub fn foretell(
+        &self,
+        rules: &Rules,
+        attempt: Attempt,
+        outcome: Outcome,
+        now: Timestamp,
+    ) -> Option<Kept> {
+        let mut then = self.clone();
+        match then.step(rules, Event::Ended(attempt, outcome), now)? {
+            Effect::Settle { notes, test: None, forget_cursor: false, .. } if notes.is_empty() => {
+                Some(then.kept)
+            }
+            Effect::Settle { .. } | Effect::Run { .. } => None,
+        }
+    }
+
     fn settle(&mut self, changes: Changes) -> Effect {
         let attempt = self.next_attempt();
         self.under_way = UnderWay::Settling(attempt);

@@ -24,6 +24,15 @@ impl Kind {
     pub const ALL: [Self; 3] = [Self::Incoming, Self::Outgoing, Self::Act];
 }
 
+/// Which way mail goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Direction {
+    /// From Exchange into the records.
+    Incoming,
+    /// From the records to Exchange.
+    Outgoing,
+}
+
 /// How an operation is done.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub enum Method {
@@ -225,6 +234,8 @@ pub struct UnknownWord {
     pub known: &'static str,
 }
 
+/// The words of an enum, in every text form.
+#[macro_export]
 macro_rules! words {
     ($($name:ident: $($variant:ident = $word:literal),+;)+) => {$(
         impl $name {
@@ -252,9 +263,9 @@ macro_rules! words {
         }
     )+};
 }
-pub(crate) use words;
 
 words! {
+    Direction: Incoming = "incoming", Outgoing = "outgoing";
     Kind: Incoming = "incoming", Outgoing = "outgoing", Act = "act";
     Method: None = "none", ServerSide = "sss", Forward = "forward";
     Status: NotRun = "not_run", Success = "success", Failure = "failure";

@@ -10,9 +10,9 @@ use std::time::Duration;
 
 use crate::{
     id::Attempt,
-    operation::words,
     reason::{Nature, Reason, Scope},
     time::Timestamp,
+    words,
 };
 
 /// Where an outgoing email stands.

@@ -196,6 +196,10 @@ impl Run {
         assert_eq!(text.parse::<Event>(), Ok(event), "the text form of an event reads back");
         let before = self.mailbox.clone();
         let now = Timestamp::from_millis(self.now);
+        let foretold = match event {
+            Event::Ended(attempt, outcome) => before.foretell(&self.rules, attempt, outcome, now),
+            _ => None,
+        };
         let effect = self.mailbox.step(&self.rules, event, now);
         let kept = *self.mailbox.kept();
         assert_eq!(kept.to_string().parse::<Kept>(), Ok(kept), "the text form of what is kept reads back");
@@ -206,6 +210,14 @@ impl Run {
             Event::Settled(attempt) => self.settling == Some(attempt),
             Event::Tick | Event::Wanted(_) | Event::OutgoingDue | Event::Canary | Event::Reopened => true,
         };
+        if matches!(event, Event::Ended(..)) {
+            let alone = matches!(&effect, Some(Effect::Settle { notes, test: None, forget_cursor: false, .. }) if notes.is_empty());
+            assert_eq!(
+                foretold,
+                alone.then_some(kept),
+                "{event}: what was foretold is what is to be written"
+            );
+        }
         if !current {
             assert_eq!(effect, None, "{event}: a stray result has no effect");
             assert_eq!(self.mailbox, before, "{event}: a stray result changes nothing");

@@ -7,6 +7,7 @@ use async_trait::async_trait;
 use mailyard_policy::{
     Timestamp,
     id::{Epoch, Incarnation, Nonce, ShardId, Term, WorkerId},
+    words,
 };
 
 use crate::Result;

@@ -1,7 +1,7 @@
 //! What the holder of a mailbox reads and writes. Every write is one fenced transaction on one mailbox: it begins
 //! with the conditional update of the mailbox row and raises its commit version, whatever else it changes.
 
-use std::time::Duration;
+use std::{collections::HashSet, time::Duration};
 
 use async_trait::async_trait;
 use bytes::Bytes;
@@ -264,6 +264,24 @@ pub struct Commit {
     pub cycle: Option<Cycle>,
     /// When, by the holder's clock: stands on rows that this makes.
     pub at: Timestamp,
+}
+
+impl Commit {
+    /// True if rows of `inbound` that come of this wait for their holder afterwards.
+    pub fn leaves_inbound(&self) -> bool {
+        let mut ended = HashSet::new();
+        for item in &self.items {
+            let item_id = match item {
+                Item::Track(tracked) => &tracked.item_id,
+                Item::Drop { item_id } | Item::Quarantine { item_id, .. } | Item::Moved { item_id, .. } => {
+                    item_id
+                }
+                Item::Again { .. } | Item::Move { .. } => return true,
+            };
+            ended.insert(item_id.as_str());
+        }
+        self.seen.iter().any(|seen| !ended.contains(seen.item_id.as_str()))
+    }
 }
 
 /// A step of a sending.

@@ -3,38 +3,6 @@
 //! This is the only crate that knows SQL and AES-GCM. Each part of the trait belongs to one writer
 //! (`ARCHITECTURE.md`, "One writer per fact"); each backend passes the same contract suite.
 
-/// The words of an enum, in every text form.
-macro_rules! words {
-    ($($name:ident: $($variant:ident = $word:literal),+;)+) => {$(
-        impl $name {
-            /// The word that stands for it in every text form.
-            pub const fn word(self) -> &'static str {
-                match self { $($name::$variant => $word),+ }
-            }
-        }
-
-        impl ::std::fmt::Display for $name {
-            fn fmt(&self, out: &mut ::std::fmt::Formatter<'_>) -> ::std::fmt::Result {
-                out.write_str(self.word())
-            }
-        }
-
-        impl ::std::str::FromStr for $name {
-            type Err = ::mailyard_policy::operation::UnknownWord;
-
-            fn from_str(text: &str) -> ::std::result::Result<Self, Self::Err> {
-                match text {
-                    $($word => Ok($name::$variant),)+
-                    _ => Err(::mailyard_policy::operation::UnknownWord {
-                        text: text.to_owned(),
-                        known: concat!($($word, " "),+).trim_ascii_end(),
-                    }),
-                }
-            }
-        }
-    )+};
-}
-
 pub mod error;
 pub mod fleet;
 pub mod holder;

@@ -6,8 +6,10 @@ use async_trait::async_trait;
 use mailyard_policy::{
     Reason, Timestamp,
     id::{MailboxId, OperationId, Org, ProfileId, Revision, ShardId, WorkerId},
-    operation::{Health, Kind, Method, Operation},
+    operation::{Direction, Health, Kind, Method, Operation},
     outbox::Capabilities,
+    profile::Credentials,
+    words,
 };
 use secrecy::SecretString;
 
@@ -47,12 +49,10 @@ pub struct Profile {
     pub incoming_url: Option<String>,
     /// The EWS URL for sending; `None` only with autodiscover.
     pub outgoing_url: Option<String>,
-    /// The authentication scheme by its word, such as `basic`.
-    pub auth: String,
-    /// The user name of the service account.
-    pub user: String,
-    /// True if a password is stored.
-    pub password_set: bool,
+    /// How mail is read.
+    pub credentials: Credentials,
+    /// How mail is sent; `None`: as it is read.
+    pub outgoing_credentials: Option<Credentials>,
     /// Certificates of authorities to trust, as PEM; `None`: the system's.
     pub ca_pem: Option<String>,
     /// Mail received before this moment is left alone.
@@ -79,8 +79,33 @@ pub struct Profile {
     pub create_time: Timestamp,
     /// How often people changed it; its etag.
     pub revision: Revision,
-    /// How often its secret was changed.
-    pub secret_revision: Revision,
+}
+
+impl Profile {
+    /// What a direction is done by.
+    pub fn credentials(&self, direction: Direction) -> &Credentials {
+        match (direction, &self.outgoing_credentials) {
+            (Direction::Outgoing, Some(own)) => own,
+            _ => &self.credentials,
+        }
+    }
+
+    /// Where a direction leads; `None` only with autodiscover.
+    pub fn url(&self, direction: Direction) -> Option<&str> {
+        match direction {
+            Direction::Incoming => self.incoming_url.as_deref(),
+            Direction::Outgoing => self.outgoing_url.as_deref(),
+        }
+    }
+}
+
+/// New secrets of a profile, each for the credentials of its direction; what is `None` stays.
+#[derive(Clone, Debug, Default)]
+pub struct Secrets {
+    /// Of `credentials`.
+    pub incoming: Option<SecretString>,
+    /// Of `outgoing_credentials`.
+    pub outgoing: Option<SecretString>,
 }
 
 /// What people set on a new mailbox.
@@ -311,17 +336,17 @@ pub trait People: Send + Sync {
     async fn create_profile(
         &self,
         profile: &Profile,
-        password: Option<&SecretString>,
+        secrets: &Secrets,
         set_default: bool,
     ) -> Result<Profile>;
 
-    /// Changes a profile if its revision is still `profile.revision` (`ETAG_MISMATCH` otherwise), and its password if
-    /// one is given; with `set_default` it becomes that of new mailboxes too. Capabilities and creation time stay as
-    /// they are.
+    /// Changes a profile if its revision is still `profile.revision` (`ETAG_MISMATCH` otherwise), and those secrets
+    /// that are given; with `set_default` it becomes that of new mailboxes too. Capabilities, creation time and the
+    /// revisions of secrets stay as they are.
     async fn update_profile(
         &self,
         profile: &Profile,
-        password: Option<&SecretString>,
+        secrets: &Secrets,
         set_default: bool,
     ) -> Result<Profile>;
 
@@ -334,8 +359,9 @@ pub trait People: Send + Sync {
     /// All profiles of an organization by name (`None`: of all organizations).
     async fn profiles(&self, org: Option<&Org>) -> Result<Vec<Profile>>;
 
-    /// The stored password, for the process that signs in with it. No API hands it on.
-    async fn password(&self, profile: ProfileId) -> Result<Option<SecretString>>;
+    /// The secret of the credentials that a direction is done by, for the process that signs in with it. No API hands
+    /// it on.
+    async fn secret(&self, profile: ProfileId, direction: Direction) -> Result<Option<SecretString>>;
 
     /// Makes mailboxes, all or none. Refused with `RESOURCE_ALREADY_EXISTS` and the field `rows[N].address` for the
     /// first address that is taken (in the store or twice in `rows`, ignoring case).

@@ -8,24 +8,13 @@ use mailyard_policy::{
     outbox,
 };
 
+pub use mailyard_policy::operation::Direction;
+
 use crate::{
     Result,
     fleet::Leadership,
     query::{Filter, Page, Position, fold},
 };
-
-/// Whether an email came in or went out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Direction {
-    /// From Exchange to the CRM.
-    Incoming,
-    /// From the CRM through Exchange.
-    Outgoing,
-}
-
-words! {
-    Direction: Incoming = "incoming", Outgoing = "outgoing";
-}
 
 /// The state of an email, whatever its direction.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

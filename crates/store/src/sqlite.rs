@@ -7,6 +7,7 @@ mod blob;
 mod claim;
 mod commit;
 mod count;
+mod credentials;
 mod emails;
 mod filter;
 mod fleet;
@@ -19,6 +20,7 @@ mod people;
 mod profile;
 mod records;
 mod rows;
+mod script;
 mod test_run;
 mod track;
 

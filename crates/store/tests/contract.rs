@@ -57,6 +57,8 @@ contract! {
     commits::claims_page_and_end;
     commits::of_two_claimers_the_later_grant_writes;
     commits::a_stale_fence_writes_nothing;
+    commits::mail_state_and_cycle_are_written_together_or_not_at_all;
+    commits::a_transaction_may_be_large;
     commits::a_released_shard_is_claimed_with_what_was_kept;
     commits::an_unknown_outcome_is_read_again;
     commits::a_mailbox_that_moves_is_taken_from_its_holder;
@@ -74,6 +76,7 @@ contract! {
     commits::lanes_are_kept_by_the_last_grant;
     commits::known_tests_are_told;
     bodies::the_same_body_is_stored_once;
+    bodies::bodies_of_every_size_come_back;
     bodies::a_large_body_is_adopted_and_an_unused_one_swept;
     bodies::an_upload_that_lacks_bytes_is_refused;
     outgoing::a_request_key_makes_one_email;
@@ -93,7 +96,7 @@ contract! {
     people::emails_are_filtered;
     people::pages_are_stable_under_writes;
     people::bad_filters_and_tokens_are_refused;
-    people::passwords_come_back_and_change;
+    people::secrets_come_back_and_change;
     runs::a_test_is_handed_out_and_ends;
     runs::what_cannot_be_tested_is_skipped_at_once;
     runs::a_test_of_a_selection_has_each_mailbox_once;

@@ -50,11 +50,15 @@ mod tests {
     const SECRET: &str = "Gr\u{fc}nkohl-1";
 
     #[test]
-    fn no_text_of_a_message_holds_a_password() {
-        let profile = |password: &str| admin::Profile {
+    fn no_text_of_a_message_holds_a_secret() {
+        let profile = |secret: &str| admin::Profile {
             display_name: "Main".to_owned(),
-            authentication: admin::Authentication::Basic.into(),
-            password: password.to_owned(),
+            credentials: Some(admin::Credentials {
+                authentication: admin::Authentication::Oauth.into(),
+                password: secret.to_owned(),
+                oauth: Some(admin::OAuth { certificate_pem: secret.to_owned(), ..Default::default() }),
+                ..Default::default()
+            }),
             ..admin::Profile::default()
         };
         let request = admin::CreateProfileRequest { profile: Some(profile(SECRET)), ..Default::default() };
@@ -62,13 +66,13 @@ mod tests {
             [format!("{request:?}"), format!("{request:#?}"), format!("{:?}", tonic::Request::new(request))]
         {
             assert!(!text.contains(SECRET), "{text}");
-            assert!(text.contains("password: [redacted]"), "{text}");
-            assert!(
-                text.contains("display_name: \"Main\"") && text.contains("authentication: Basic"),
-                "{text}"
-            );
+            for told in ["display_name: \"Main\"", "authentication: Oauth", "password: [redacted]"] {
+                assert!(text.contains(told), "{told}: {text}");
+            }
+            assert!(text.contains("certificate_pem: [redacted]"), "{text}");
         }
-        assert!(format!("{:?}", profile("")).contains("password: \"\""));
+        let text = format!("{:?}", profile(""));
+        assert!(text.contains("password: \"\"") && text.contains("certificate_pem: \"\""), "{text}");
     }
 
     /// Whoever adds a field whose name speaks of a secret says `debug_redact` of it.
@@ -81,8 +85,10 @@ mod tests {
         let secrets: Vec<&str> = fields
             .filter(|field| field.r#type() == text)
             .map(prost_types::FieldDescriptorProto::name)
-            .filter(|name| ["password", "secret", "credential"].iter().any(|word| name.contains(word)))
+            .filter(|name| {
+                ["password", "secret", "credential", "certificate"].iter().any(|word| name.contains(word))
+            })
             .collect();
-        assert_eq!(secrets, ["password"], "the first test knows all of them");
+        assert_eq!(secrets, ["password", "certificate_pem"], "the first test knows all of them");
     }
 }

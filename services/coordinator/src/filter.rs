@@ -87,13 +87,13 @@ fn profile_value(profile: &Profile, field: &str) -> Value {
     let text = |text: Option<&str>| Value::Text(text.unwrap_or_default().to_owned());
     match field {
         "description" => text(Some(&profile.description)),
-        "auth" => text(Some(&profile.auth)),
+        "auth" => text(Some(profile.credentials.authentication.word())),
         "incoming_url" => text(profile.incoming_url.as_deref()),
         "outgoing_url" => text(profile.outgoing_url.as_deref()),
         "owner_email" => text(profile.owner_email.as_deref()),
         "max_connections" => Value::Number(profile.max_connections.into()),
         "move_failed" => Value::Flag(profile.move_failed),
-        "password_set" => Value::Flag(profile.password_set),
+        "password_set" => Value::Flag(profile.credentials.secret_set()),
         "create_time" => Value::Time(profile.create_time),
         _ => text(Some(&profile.display_name)),
     }

@@ -1,6 +1,19 @@
-//! The lanes of a profile as the leader reads them.
+//! The lanes of a profile as the coordinator reads them.
 
 use mailyard_store::{Error, Result, Store, holder::Lane, people::Profile};
+
+/// What is kept of one lane; or what of it cannot be understood.
+pub(crate) async fn lane(
+    store: &dyn Store,
+    profile: &Profile,
+    number: u16,
+) -> Result<Result<Option<Lane>, String>> {
+    match store.lane(profile.id, number).await {
+        Ok(lane) => Ok(Ok(lane)),
+        Err(Error::Corrupt(detail)) => Ok(Err(detail)),
+        Err(error) => Err(error),
+    }
+}
 
 /// What is kept of each lane of a profile; or what of it cannot be understood.
 pub(crate) async fn lanes(
@@ -9,12 +22,7 @@ pub(crate) async fn lanes(
 ) -> Result<Vec<(u16, Result<Option<Lane>, String>)>> {
     let mut lanes = Vec::with_capacity(profile.lanes.into());
     for number in 0..profile.lanes {
-        let lane = match store.lane(profile.id, number).await {
-            Ok(lane) => Ok(lane),
-            Err(Error::Corrupt(detail)) => Err(detail),
-            Err(error) => return Err(error),
-        };
-        lanes.push((number, lane));
+        lanes.push((number, lane(store, profile, number).await?));
     }
     Ok(lanes)
 }

@@ -1,19 +1,24 @@
 //! A profile's lane at its holder: client, gate and breaker, and which of its mailboxes wait for the breaker.
 
+mod keep;
+
 use std::{
     collections::{BTreeSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
 };
 
-use mailyard_exchange::{Authentication, Client, Config, Failure, Gate, Observer};
+use mailyard_exchange::{Client, Config, Failure, Gate, Observer};
 use mailyard_host::metrics::Profile as Label;
 use mailyard_policy::{
     Reason, Timestamp,
     alert::{Fact, Regarding, What},
     breaker::{self, Admission, Breaker},
     id::{Attempt, Epoch, MailboxId, ProfileId},
-    mailbox, outbox,
+    mailbox,
+    operation::Direction,
+    outbox,
     outbox::{Capabilities, Execution},
+    profile::Access,
     throttle,
 };
 use mailyard_store::{self as store, people::Profile};
@@ -136,13 +141,13 @@ impl Lane {
             }
             Err(error) => return Err(error),
         };
-        let password = shared.store.password(profile.id).await?;
+        let secrets = secrets(&shared, profile.id).await?;
         let now = shared.now();
         let breaker = kept.breaker.parse().unwrap_or_else(|_| Breaker::new(now));
         let throttle: Option<throttle::State> = kept.throttle.parse().ok();
         let gate = Gate::new(profile.id, profile.max_connections, throttle, shared.clocks.now);
         let places = Arc::new(Semaphore::new(profile.max_connections.into()));
-        let current = current(&shared.settings, &shared, profile, password.as_ref(), &gate);
+        let current = current(&shared.settings, &shared, profile, secrets, &gate);
         let state = State {
             breaker,
             held: BTreeSet::new(),
@@ -200,15 +205,15 @@ impl Lane {
         if before.profile == profile {
             return Ok(false);
         }
-        let password = self.shared.store.password(profile.id).await?;
-        let another_road = before.profile.secret_revision != profile.secret_revision
-            || before.profile.user != profile.user
+        let secrets = secrets(&self.shared, profile.id).await?;
+        let another_road = before.profile.credentials != profile.credentials
+            || before.profile.outgoing_credentials != profile.outgoing_credentials
             || before.profile.incoming_url != profile.incoming_url
             || before.profile.outgoing_url != profile.outgoing_url
             || before.profile.ca_pem != profile.ca_pem;
         self.gate.set_max_connections(profile.max_connections);
         self.resize(before.profile.max_connections, profile.max_connections);
-        let current = current(&self.shared.settings, &self.shared, profile, password.as_ref(), &self.gate);
+        let current = current(&self.shared.settings, &self.shared, profile, secrets, &self.gate);
         let probe = probe_state(&current);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(current);
         if another_road {
@@ -353,7 +358,8 @@ impl Lane {
             };
             (kept, state.facts.iter().copied().collect::<Vec<_>>())
         };
-        let written = self.shared.store.keep_lane(self.profile, self.number, self.epoch, &kept, &facts).await;
+        let place = (self.profile, self.number, self.epoch);
+        let written = keep::write(&*self.shared.store, place, &kept, &facts).await;
         let mut state = self.state();
         match &written {
             Ok(()) => {
@@ -419,11 +425,17 @@ fn probe_state(current: &Current) -> ProbeState {
     }
 }
 
+/// What the profile signs in with, in each direction.
+async fn secrets(shared: &Shared, profile: ProfileId) -> store::Result<[Option<SecretString>; 2]> {
+    let secret = |direction| shared.store.secret(profile, direction);
+    Ok([secret(Direction::Incoming).await?, secret(Direction::Outgoing).await?])
+}
+
 fn current(
     settings: &Settings,
     shared: &Shared,
     profile: Profile,
-    password: Option<&SecretString>,
+    [incoming, outgoing]: [Option<SecretString>; 2],
     gate: &Gate,
 ) -> Current {
     let label = shared.metrics.profile(&profile.display_name);
@@ -431,20 +443,21 @@ fn current(
         let (metrics, label) = (shared.metrics.clone(), label.clone());
         Observer(Arc::new(move |operation, failed, took| metrics.request(&label, operation, failed, took)))
     };
-    let client = |url: &Option<String>| {
+    let client = |direction, secret: Option<SecretString>| {
         let missing = |reason, detail: &str| Failure::new(reason, Execution::Not, detail);
-        let url =
-            url.clone().ok_or_else(|| missing(Reason::ProfileLocationMissing, "the profile has no URL"))?;
-        let password = password
-            .cloned()
-            .ok_or_else(|| missing(Reason::ProfileAuthRejected, "the profile has no password"))?;
+        let url = profile
+            .url(direction)
+            .ok_or_else(|| missing(Reason::ProfileLocationMissing, "the profile has no URL"))?;
+        let password =
+            secret.ok_or_else(|| missing(Reason::ProfileAuthRejected, "the profile has no password"))?;
+        let credentials = profile.credentials(direction);
         let config = Config {
-            url,
-            authentication: Authentication::Basic,
-            user: profile.user.clone(),
+            url: url.to_owned(),
+            authentication: credentials.authentication,
+            user: credentials.user.clone(),
             password,
             ca_pem: profile.ca_pem.clone(),
-            impersonate: true,
+            impersonate: credentials.access == Access::Impersonation,
             request_deadline: settings.request_deadline(&profile),
             connect_timeout: settings.connect_timeout,
             largest_content: settings.portions.largest,
@@ -454,11 +467,11 @@ fn current(
         };
         Client::new(config, gate.clone())
     };
-    let incoming = client(&profile.incoming_url);
-    let outgoing = if profile.outgoing_url == profile.incoming_url {
+    let incoming = client(Direction::Incoming, incoming);
+    let outgoing = if profile.outgoing_url == profile.incoming_url && profile.outgoing_credentials.is_none() {
         incoming.clone()
     } else {
-        client(&profile.outgoing_url)
+        client(Direction::Outgoing, outgoing)
     };
     let rules = settings.mailbox_rules(&profile);
     let outbox = outbox::Rules { request_deadline: settings.request_deadline(&profile), ..settings.outbox };

@@ -1,6 +1,7 @@
 //! The worker: it holds mailboxes, one actor each, and runs what their machines decide.
 
 mod explain;
+mod holding;
 pub mod lane;
 mod lease;
 pub mod mailbox;

@@ -24,7 +24,7 @@ use self::{
     settle::Writing,
     task::{Task, TaskResult, word, word_of},
 };
-use crate::{lane::Lane, shared::Shared, turn::Holding};
+use crate::{holding::Holding, lane::Lane, shared::Shared};
 
 /// Cycles that are remembered.
 const CYCLES: usize = 16;
@@ -48,6 +48,8 @@ pub enum Message {
     Ended(Box<Ended>),
     /// What was to be written is written.
     Settled(Box<Settled>),
+    /// Tells what will be written of its state once this attempt ends so; `None`: not that alone.
+    Foretell(Attempt, Outcome, RpcReplyPort<Option<Box<Kept>>>),
     /// Tells everything about itself.
     Explain(RpcReplyPort<Explained>),
     /// Finishes what is under way and stops.
@@ -100,6 +102,8 @@ pub struct State {
     cycles: VecDeque<Past>,
     /// The cycle that ended last and is worth keeping.
     unsaved_cycle: Option<Box<Cycle>>,
+    /// What the turn that ended just now has written of the machine already.
+    written: Option<Box<Kept>>,
     counted: bool,
     stopping: bool,
     /// What caused the next task, if that is traced.
@@ -137,6 +141,7 @@ impl Actor for MailboxActor {
                 has_inbound: claimed.has_inbound,
             }),
             busy: false,
+            written: None,
             // All at once: growing would leave holes of every size behind.
             cycles: VecDeque::with_capacity(CYCLES),
             unsaved_cycle: None,
@@ -190,6 +195,12 @@ impl State {
             }
             Message::Ended(ended) => self.ended(myself, *ended),
             Message::Settled(settled) => self.settled(myself, *settled),
+            Message::Foretell(attempt, outcome, reply) => {
+                let rules = self.lane.current().rules;
+                let foretold = self.machine.foretell(&rules, attempt, outcome, self.shared.now());
+                // Who asked may have been given up.
+                let _gone = reply.send(foretold.map(Box::new));
+            }
             Message::Explain(reply) => {
                 // Who asked may have gone away.
                 let _gone = reply.send(self.explain());
@@ -254,6 +265,11 @@ impl State {
 
     fn run(&mut self, myself: &ActorRef<Message>, attempt: Attempt, work: Work) {
         self.busy = true;
+        // Who asked for a poll may have put items back that were in quarantine.
+        let asked = self.wanted.polls > self.machine.kept().polls_done;
+        if let Some(holding) = self.holding.as_mut().filter(|_| asked) {
+            holding.has_inbound = true;
+        }
         let task = Task {
             shared: self.shared.clone(),
             lane: self.lane.clone(),
@@ -261,6 +277,7 @@ impl State {
             wanted: self.wanted.clone(),
             holding: self.holding.take(),
             fence: self.last_fence,
+            actor: myself.clone(),
             attempt,
             work,
             due: self.due.take().unwrap_or_else(|| self.shared.now()),
@@ -276,8 +293,8 @@ impl State {
             epoch = self.last_fence.epoch.0,
             reason = field::Empty,
         );
-        let lost =
-            Ended { attempt, result: TaskResult::Turn(Outcome::OursFailed), cycle: None, holding: None };
+        let result = TaskResult::Turn(Outcome::OursFailed);
+        let lost = Ended { attempt, result, cycle: None, holding: None, written: None };
         let answer = Answer::new(myself, Message::Ended(Box::new(lost)));
         let running = async move {
             let ended = task.run().await;
@@ -287,7 +304,7 @@ impl State {
     }
 
     fn ended(&mut self, myself: &ActorRef<Message>, ended: Ended) {
-        let Ended { attempt, result, cycle, holding } = ended;
+        let Ended { attempt, result, cycle, holding, written } = ended;
         self.busy = false;
         if let Some(holding) = holding {
             self.last_fence = holding.fence;
@@ -297,10 +314,11 @@ impl State {
             if self.cycles.len() == CYCLES {
                 self.cycles.pop_front();
             }
-            let keep = cycle.items > 0 || cycle.reason.is_some();
+            let keep = written.is_none() && (cycle.items > 0 || cycle.reason.is_some());
             self.cycles.push_back(Past::of(&cycle));
             self.unsaved_cycle = keep.then_some(Box::new(cycle));
         }
+        self.written = written.map(Box::new);
         match result {
             TaskResult::Fenced => {
                 tracing::info!(mailbox = %self.id, "somebody else holds the mailbox now");
@@ -309,6 +327,7 @@ impl State {
             TaskResult::Turn(outcome) => self.step(myself, Event::Ended(attempt, outcome)),
             TaskResult::Test(tested) => self.step(myself, Event::TestEnded(attempt, tested)),
         }
+        self.written = None;
     }
 
     fn settle(
@@ -319,10 +338,17 @@ impl State {
         test: Option<TestEnd>,
         forget_cursor: bool,
     ) {
+        let nothing_else = notes.is_empty() && test.is_none() && !forget_cursor;
+        if nothing_else && self.written.take().as_deref() == Some(self.machine.kept()) {
+            // It went with the turn's last commit.
+            return self.step(myself, Event::Settled(attempt));
+        }
         self.busy = true;
         let now = self.shared.now();
+        let told = (!notes.is_empty() || test.is_some()).then(|| self.shared.clone());
         let writing = Writing {
-            shared: self.shared.clone(),
+            store: self.shared.store.clone(),
+            now: self.shared.clocks.now,
             holding: self.holding.take(),
             fence: self.last_fence,
             kept: *self.machine.kept(),
@@ -338,6 +364,9 @@ impl State {
         let span = tracing::debug_span!(parent: &cause, "settle", mailbox = %self.id, attempt = attempt.0);
         tokio::spawn(async move {
             let holding = writing.run().instrument(span).await;
+            if let Some(shared) = told.filter(|_| holding.is_some()) {
+                shared.tell_facts();
+            }
             answer.give(Message::Settled(Box::new(Settled { attempt, holding })));
         });
     }

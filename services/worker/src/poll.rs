@@ -62,7 +62,6 @@ pub async fn poll(turn: &mut Turn) -> Result<Done, Trouble> {
             // The server forgot where we were: the folder is told anew, and what is known already is known.
             tracing::warn!(mailbox = %turn.mailbox, "the server does not know the position in the Inbox any more");
             turn.commit(Commit { forget_cursor: true, ..Commit::default() }).await?;
-            turn.holding.cursor = None;
             sync(turn, &mailbox).await?
         }
         other => other?,
@@ -70,15 +69,16 @@ pub async fn poll(turn: &mut Turn) -> Result<Done, Trouble> {
     let cursor = Bytes::from(page.cursor);
     // Most polls end here: what is rare must not make their tasks larger.
     let stands = turn.holding.cursor.as_ref() == Some(&cursor);
-    let mut done = if stands && page.changes.is_empty() {
-        Drained::default()
-    } else {
-        Box::pin(take_page(turn, &mailbox, page.changes, cursor)).await?
-    };
+    let pages = !page.last && !stands;
+    let mut done = Drained::default();
+    if !stands || !page.changes.is_empty() {
+        let so_far = Done { items: before.items, more: pages };
+        done = Box::pin(take_page(turn, &mailbox, page.changes, cursor, so_far)).await?;
+    }
     if turn.holding.has_inbound {
         done.add(Box::pin(move_failed(turn, &mailbox)).await?);
     }
-    let more = done.goes_on() || !page.last && !stands;
+    let more = done.goes_on() || pages;
     Ok(Done { items: before.items + done.items, more })
 }
 
@@ -132,11 +132,13 @@ fn start(turn: &Turn, server: Option<Timestamp>) -> Timestamp {
     })
 }
 
+/// Takes up a page of changes, after what the turn has done so far.
 async fn take_page(
     turn: &mut Turn,
     mailbox: &Mailbox,
     changes: Vec<Change>,
     cursor: Bytes,
+    so_far: Done,
 ) -> Result<Drained, Trouble> {
     let start = turn.holding.start;
     let nothing_changed = changes.is_empty();
@@ -160,17 +162,14 @@ async fn take_page(
         .iter()
         .map(|entry| SeenItem { item_id: entry.id.id.to_string(), received: entry.received })
         .collect();
-    let page = Commit { cursor: Some(cursor.clone()), start, seen, ..Commit::default() };
+    let page = Commit { cursor: Some(cursor), start, seen, ..Commit::default() };
     let wanted: Vec<Wanted> =
         new.into_iter().map(|entry| Wanted { id: entry.id, attempts: 0, size: entry.size }).collect();
     if wanted.len() <= AT_ONCE && wanted.iter().all(|wanted| wanted.size.is_some()) {
-        let fetched = fetch(turn, mailbox, &wanted, page).await?;
-        turn.holding.cursor = Some(cursor);
+        let fetched = fetch(turn, mailbox, &wanted, page, Some(so_far)).await?;
         return Ok(Drained { progress: true, ..fetched });
     }
-    turn.holding.has_inbound = true;
     turn.commit(page).await?;
-    turn.holding.cursor = Some(cursor);
     let drained = drain(turn, mailbox).await?;
     Ok(Drained { progress: true, ..drained })
 }
@@ -203,7 +202,7 @@ async fn drain(turn: &mut Turn, mailbox: &Mailbox) -> Result<Drained, Trouble> {
         let lost = moved_if_wished(turn, mailbox, lost).await;
         drained.progress |= !lost.is_empty();
         let page = Commit { facts: facts_of(turn, &lost), items: lost, ..Commit::default() };
-        drained.add(fetch(turn, mailbox, &wanted, page).await?);
+        drained.add(fetch(turn, mailbox, &wanted, page, None).await?);
     }
     turn.holding.has_inbound = drained.left || !turn.shared.store.inbound(turn.mailbox, 1).await?.is_empty();
     Ok(drained)
@@ -224,34 +223,25 @@ async fn move_failed(turn: &mut Turn, mailbox: &Mailbox) -> Result<Drained, Trou
     Ok(moved)
 }
 
-/// Fetches items in portions; each portion is one commit, the first together with `page`. Progress: something became
-/// of an item.
+/// Fetches items in portions; each portion is one commit, the first together with `page`. With `so_far`, what the turn
+/// has done before, the last of them may be the turn's last. Progress: something became of an item.
 async fn fetch(
     turn: &mut Turn,
     mailbox: &Mailbox,
     wanted: &[Wanted],
     page: Commit,
+    so_far: Option<Done>,
 ) -> Result<Drained, Trouble> {
     let sizes: Vec<u64> = wanted.iter().map(|wanted| wanted.size.unwrap_or_default()).collect();
+    let mut portions = tracking::portions(&turn.shared.settings.portions, &sizes).into_iter().peekable();
     let mut page = Some(page);
     let mut done = Drained::default();
-    for portion in tracking::portions(&turn.shared.settings.portions, &sizes) {
-        let places = match &portion {
-            Portion::Together(places) => places.clone(),
-            Portion::Alone(place) | Portion::TooLarge(place) => vec![*place],
-        };
-        let chosen: Vec<&Wanted> = places.iter().filter_map(|place| wanted.get(*place)).collect();
-        let fetched = match portion {
-            Portion::Together(_) => together(turn, mailbox, &chosen).await,
-            Portion::Alone(_) => alone(turn, mailbox, &chosen).await,
-            Portion::TooLarge(_) => Ok(too_large(turn, &chosen)),
-        };
-        let items = match fetched {
+    while let Some(portion) = portions.next() {
+        let items = match fetch_portion(turn, mailbox, wanted, portion).await {
             Ok(items) => moved_if_wished(turn, mailbox, items).await,
             Err(trouble) => {
                 // What the page told is kept, whatever became of its contents.
                 if let Some(page) = page.take().filter(|page| page.cursor.is_some()) {
-                    turn.holding.has_inbound = true;
                     turn.commit(page).await?;
                 }
                 return Err(trouble);
@@ -261,16 +251,42 @@ async fn fetch(
         done.progress |= !items.is_empty();
         let mut commit = page.take().unwrap_or_default();
         commit.facts.extend(facts_of(turn, &items));
-        let moving = items.iter().any(|item| matches!(item, Item::Move { .. }));
-        let again = items.iter().any(|item| matches!(item, Item::Again { .. })) || items.len() < chosen.len();
-        turn.holding.has_inbound |= moving || again;
         commit.items.extend(items);
-        turn.commit(commit).await?;
+        let last = so_far.filter(|_| portions.peek().is_none());
+        let last = last.map(|so_far| Done { items: so_far.items + done.items, ..so_far });
+        commit_portion(turn, commit, last).await?;
     }
     if let Some(page) = page {
-        turn.commit(page).await?;
+        commit_portion(turn, page, so_far).await?;
     }
     Ok(done)
+}
+
+/// With `done`, the turn will have done this, unless something waits for more of it.
+async fn commit_portion(turn: &mut Turn, commit: Commit, done: Option<Done>) -> Result<(), Trouble> {
+    let waits = turn.holding.has_inbound || commit.leaves_inbound();
+    match done.filter(|_| !waits) {
+        Some(done) => turn.commit_last(commit, done).await,
+        None => turn.commit(commit).await,
+    }
+}
+
+async fn fetch_portion(
+    turn: &Turn,
+    mailbox: &Mailbox,
+    wanted: &[Wanted],
+    portion: Portion,
+) -> Result<Vec<Item>, Trouble> {
+    let places = match &portion {
+        Portion::Together(places) => places.clone(),
+        Portion::Alone(place) | Portion::TooLarge(place) => vec![*place],
+    };
+    let chosen: Vec<&Wanted> = places.iter().filter_map(|place| wanted.get(*place)).collect();
+    match portion {
+        Portion::Together(_) => together(turn, mailbox, &chosen).await,
+        Portion::Alone(_) => alone(turn, mailbox, &chosen).await,
+        Portion::TooLarge(_) => Ok(too_large(turn, &chosen)),
+    }
 }
 
 async fn together(turn: &Turn, mailbox: &Mailbox, wanted: &[&Wanted]) -> Result<Vec<Item>, Trouble> {
@@ -282,12 +298,10 @@ async fn together(turn: &Turn, mailbox: &Mailbox, wanted: &[&Wanted]) -> Result<
         match message {
             Ok(message) => {
                 let head = read_head(&message.content);
-                let hash: [u8; 32] = Sha256::digest(&message.content).into();
                 let fetched = Fetched {
                     received: message.item.received,
                     change_key: message.item.id.change_key.as_deref().unwrap_or_default().to_owned(),
                     size: message.content.len() as u64,
-                    hash,
                     body: Body::Whole(message.content.into()),
                 };
                 items.push(track(turn, &wanted.id, head, fetched).await?);
@@ -308,7 +322,6 @@ struct Fetched {
     received: Option<Timestamp>,
     change_key: String,
     size: u64,
-    hash: [u8; 32],
     body: Body,
 }
 
@@ -324,8 +337,13 @@ async fn track(turn: &Turn, id: &ItemId, head: Head, fetched: Fetched) -> Result
         return Ok(Item::Drop { item_id });
     }
     let usable = head.message_id.as_deref().and_then(MessageKey::of_message_id);
-    let key =
-        usable.unwrap_or_else(|| MessageKey::of_content(turn.mailbox, &head, fetched.size, &fetched.hash));
+    let key = usable.unwrap_or_else(|| {
+        let hash = match &fetched.body {
+            Body::Whole(bytes) => Sha256::digest(bytes).into(),
+            Body::Uploaded { hash, .. } => *hash,
+        };
+        MessageKey::of_content(turn.mailbox, &head, fetched.size, &hash)
+    });
     Ok(Item::Track(Box::new(Tracked {
         record: RecordId::new(turn.shared.new_id()),
         item_id,
@@ -395,7 +413,6 @@ async fn alone(turn: &Turn, mailbox: &Mailbox, wanted: &[&Wanted]) -> Result<Vec
                 received: answer.value.item.received,
                 change_key: answer.value.item.id.change_key.as_deref().unwrap_or_default().to_owned(),
                 size: chunks.size,
-                hash,
                 body: Body::Uploaded { upload: chunks.upload, hash, size: chunks.size },
             };
             Ok(vec![track(turn, &wanted.id, read_head(&chunks.head), fetched).await?])

@@ -2,32 +2,24 @@
 
 use std::{sync::Arc, time::Duration};
 
-use bytes::Bytes;
 use mailyard_exchange::{Failure, Mailbox, Warrant};
 use mailyard_policy::{
-    Nature, Reason, Timestamp, breaker::Answer, id::MailboxId, mailbox::Outcome, reason::Scope,
+    Nature, Reason, Timestamp,
+    breaker::Answer,
+    id::{Attempt, MailboxId},
+    mailbox::{Kept, Outcome},
+    operation::Kind,
+    reason::Scope,
 };
 use mailyard_store::{
     Error as StoreError,
-    holder::{Commit, Fence, Wanted},
+    holder::{Commit, Cycle, Wanted},
 };
+use ractor::ActorRef;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
-use crate::{lane::Current, shared::Shared};
-
-/// What a turn needs of the mailbox's stored part, and changes. While a turn runs it alone has it.
-#[derive(Clone, Debug)]
-pub struct Holding {
-    /// The right to write.
-    pub fence: Fence,
-    /// The position in the Inbox.
-    pub cursor: Option<Bytes>,
-    /// Mail received before this is not tracked.
-    pub start: Option<Timestamp>,
-    /// Rows of `inbound` may wait.
-    pub has_inbound: bool,
-}
+use crate::{holding::Holding, lane::Current, mailbox::Message, shared::Shared};
 
 /// A turn under way.
 pub struct Turn {
@@ -43,6 +35,23 @@ pub struct Turn {
     pub holding: Holding,
     /// When it began.
     pub begun: Instant,
+    /// The same, by the wall clock.
+    pub start: Timestamp,
+    /// Whose turn it is,
+    pub actor: ActorRef<Message>,
+    /// and which.
+    pub attempt: Attempt,
+    /// What of the mailbox's own state is written already.
+    pub settled: Option<Box<Settlement>>,
+}
+
+/// What follows from a turn for the mailbox itself.
+#[derive(Clone, Debug)]
+pub struct Settlement {
+    /// The machine's stored part.
+    pub kept: Kept,
+    /// The cycle, if it is worth keeping.
+    pub cycle: Option<Cycle>,
 }
 
 /// What a turn did.
@@ -52,6 +61,14 @@ pub struct Done {
     pub items: u32,
     /// More is waiting.
     pub more: bool,
+}
+
+impl Done {
+    /// What the mailbox's machine is told.
+    pub fn outcome(self) -> Outcome {
+        let Self { items, more } = self;
+        if more { Outcome::More { items } } else { Outcome::Completed { items } }
+    }
 }
 
 /// Why a turn ended before its end.
@@ -108,20 +125,43 @@ pub fn answer_of(reason: Reason) -> Answer {
 }
 
 impl Turn {
-    /// Writes; the fence is the new one afterwards.
+    /// Writes; what is held is what is stored afterwards.
     ///
     /// # Errors
     /// [`Trouble::Store`].
     pub async fn commit(&mut self, commit: Commit) -> Result<(), Trouble> {
-        let at = self.shared.now();
+        let commit = Commit { at: self.shared.now(), ..commit };
         let facts = !commit.facts.is_empty();
         let span = tracing::debug_span!("commit", items = commit.items.len(), seen = commit.seen.len());
-        let writing = self.shared.store.commit(&self.holding.fence, Commit { at, ..commit });
-        let committed = writing.instrument(span).await?;
+        self.holding.write(&*self.shared.store, commit).instrument(span).await?;
         if facts {
             self.shared.tell_facts();
         }
-        self.holding.fence = committed.fence;
+        Ok(())
+    }
+
+    /// Writes the last of a turn that will have done this. What the machine will want written then is written with it,
+    /// if it is no more than the stored part and the cycle: one transaction instead of two.
+    ///
+    /// # Errors
+    /// [`Trouble::Store`].
+    pub async fn commit_last(&mut self, commit: Commit, done: Done) -> Result<(), Trouble> {
+        let asked = |reply| Message::Foretell(self.attempt, done.outcome(), reply);
+        let foretold = self.actor.call(asked, None).await;
+        // Who is stopped foretells nothing.
+        let Some(kept) = foretold.ok().and_then(|answer| answer.unwrap_or(None)) else {
+            return self.commit(commit).await;
+        };
+        let cycle = (done.items > 0).then(|| Cycle {
+            operation: Kind::Incoming,
+            start: self.start,
+            duration: self.begun.elapsed(),
+            items: done.items,
+            outcome: "success",
+            reason: None,
+        });
+        self.commit(Commit { kept: Some(*kept), cycle: cycle.clone(), ..commit }).await?;
+        self.settled = Some(Box::new(Settlement { kept: *kept, cycle }));
         Ok(())
     }
 

@@ -13,12 +13,13 @@ use mailyard_policy::{
     mailbox::Kept,
     operation::{Health, Kind, Method, Operation, State},
     outbox::Capabilities,
+    profile::Credentials,
 };
 use mailyard_store::{
     MasterKey, SqliteStore, Store,
     fleet::{Leadership, SoleHolder},
     holder::Commit,
-    people::{Approval, MailboxKind, NewMailbox, Profile, Selection},
+    people::{Approval, MailboxKind, NewMailbox, Profile, Secrets, Selection},
     query::Filter,
 };
 use mailyard_worker::{
@@ -63,7 +64,8 @@ impl House {
     /// A profile with a password, and mailboxes of it by number; all approved and granted.
     async fn profile(&self, number: u128, url: &str, mailboxes: &[u128]) {
         let profile = profile(number, url);
-        self.store.create_profile(&profile, Some(&"secret".to_owned().into()), false).await.unwrap();
+        let secrets = Secrets { incoming: Some("secret".to_owned().into()), outgoing: None };
+        self.store.create_profile(&profile, &secrets, false).await.unwrap();
         let rows: Vec<NewMailbox> = mailboxes.iter().map(|n| mailbox(*n, Some(profile.id))).collect();
         self.store.create_mailboxes(&Org::default(), &rows, clock::now()).await.unwrap();
         let all = Selection::Matching(Filter::All);
@@ -157,9 +159,8 @@ fn profile(number: u128, url: &str) -> Profile {
         description: String::new(),
         incoming_url: Some(url.to_owned()),
         outgoing_url: Some(url.to_owned()),
-        auth: "basic".to_owned(),
-        user: "svc@contoso.example".to_owned(),
-        password_set: false,
+        credentials: Credentials { user: "svc@contoso.example".to_owned(), ..Credentials::none() },
+        outgoing_credentials: None,
         ca_pem: None,
         process_email_from: None,
         minimum_interval: Duration::ZERO,
@@ -173,7 +174,6 @@ fn profile(number: u128, url: &str) -> Profile {
         capabilities: Capabilities::default(),
         create_time: Timestamp::EPOCH,
         revision: Revision(0),
-        secret_revision: Revision(0),
     }
 }
 
@@ -273,8 +273,8 @@ async fn mailboxes_wait_for_their_lane_and_keep_nobody_waiting() {
     house.profile(10, NOWHERE, &[1]).await;
     house.profile(20, NOWHERE, &[2]).await;
     let mut hand = house.hand().await;
-    hand.execute("CREATE TABLE aside AS SELECT * FROM secret").await.unwrap();
-    hand.execute("UPDATE secret SET sealed = x'00' WHERE profile_id = (SELECT profile_id FROM mailbox WHERE address_key = 'm1@contoso.example')")
+    hand.execute("CREATE TABLE aside AS SELECT * FROM credentials").await.unwrap();
+    hand.execute("UPDATE credentials SET sealed = x'00' WHERE profile_id = (SELECT profile_id FROM mailbox WHERE address_key = 'm1@contoso.example')")
         .await
         .unwrap();
     let held = house.begin().await;
@@ -283,7 +283,7 @@ async fn mailboxes_wait_for_their_lane_and_keep_nobody_waiting() {
         .await;
     assert!(!held.holds(1).await, "its secret cannot be opened");
     hand.execute(
-        "UPDATE secret SET sealed = (SELECT a.sealed FROM aside a WHERE a.profile_id = secret.profile_id)",
+        "UPDATE credentials SET sealed = (SELECT a.sealed FROM aside a WHERE a.profile_id = credentials.profile_id)",
     )
     .await
     .unwrap();

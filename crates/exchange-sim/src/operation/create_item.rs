@@ -10,7 +10,7 @@ use crate::{
     item::{Content, Person, read_mime},
     mailbox::{DRAFTS, SENT_ITEMS},
     operation::{attachments, send},
-    property::{self, Path},
+    property::{self, Path, stored_form},
     xml::{self, Element},
 };
 
@@ -216,10 +216,10 @@ fn people(element: &Element) -> Vec<Person> {
 pub(super) fn read_extended(element: &Element, content: &mut Content) -> Vec<(String, Vec<String>)> {
     let mut extended = Vec::new();
     for property in element.children.iter().filter(|child| child.name == "ExtendedProperty") {
-        let Some(Path::Extended { name, .. }) = Path::inside(property) else { continue };
+        let Some(Path::Extended { name, kind, .. }) = Path::inside(property) else { continue };
         let values: Vec<String> = match property.child("Values") {
-            Some(values) => values.children.iter().map(|value| value.text.clone()).collect(),
-            None => property.text_of("Value").map(ToOwned::to_owned).into_iter().collect(),
+            Some(values) => values.children.iter().map(|value| stored_form(&kind, &value.text)).collect(),
+            None => property.text_of("Value").map(|value| stored_form(&kind, value)).into_iter().collect(),
         };
         if name.starts_with("known:internetheaders:") {
             let uri = property.child("ExtendedFieldURI").and_then(|uri| uri.attribute("PropertyName"));

@@ -44,9 +44,23 @@ pub struct Answer<P> {
     pub version: Option<ServerVersion>,
 }
 
-/// Writes a whole request, executed as the mailbox `impersonate` (its primary SMTP address) if one is given.
-pub fn write<O: Operation>(out: &mut Vec<u8>, impersonate: Option<&str>, operation: &O) {
+/// In whose name a request is executed, and in whose mailbox; mailboxes are told by their primary SMTP address.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Acting<'a> {
+    /// The service account, in its own mailbox.
+    AsItself,
+    /// The mailbox's owner, by impersonation.
+    As(&'a str),
+    /// The service account, in a mailbox it has permissions on: folders that every mailbox has are those of this one.
+    In(&'a str),
+}
+
+/// Writes a whole request.
+pub fn write<O: Operation>(out: &mut Vec<u8>, acting: Acting<'_>, operation: &O) {
     let mut writer = Writer::new(out);
+    if let Acting::In(address) = acting {
+        writer = writer.in_mailbox(address);
+    }
     writer.raw(concat!(
         r#"<?xml version="1.0" encoding="utf-8"?>"#,
         r#"<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/""#,
@@ -54,7 +68,7 @@ pub fn write<O: Operation>(out: &mut Vec<u8>, impersonate: Option<&str>, operati
         r#" xmlns:m="http://schemas.microsoft.com/exchange/services/2006/messages"><s:Header>"#,
     ));
     writer.empty("t:RequestServerVersion", &[("Version", VERSION)]);
-    if let Some(address) = impersonate {
+    if let Acting::As(address) = acting {
         writer.raw("<t:ExchangeImpersonation><t:ConnectingSID>");
         writer.text("t:PrimarySmtpAddress", address);
         writer.raw("</t:ConnectingSID></t:ExchangeImpersonation>");

@@ -99,7 +99,15 @@ impl WellKnown {
 impl Folder {
     pub(super) fn write(&self, writer: &mut Writer<'_>) {
         match self {
-            Self::WellKnown(folder) => writer.empty("t:DistinguishedFolderId", &[("Id", folder.name())]),
+            Self::WellKnown(folder) => {
+                let (name, attributes) = ("t:DistinguishedFolderId", [("Id", folder.name())]);
+                match writer.mailbox() {
+                    None => writer.empty(name, &attributes),
+                    Some(address) => writer.element(name, &attributes, |writer| {
+                        writer.nest("t:Mailbox", |writer| writer.text("t:EmailAddress", address));
+                    }),
+                }
+            }
             Self::Id(folder) => writer.empty("t:FolderId", &[("Id", &folder.id)]),
         }
     }

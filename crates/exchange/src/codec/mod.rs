@@ -28,7 +28,7 @@ pub use create_attachment::{Attached, Attachment, CreateAttachment};
 pub use create_folder::CreateFolder;
 pub use create_item::{Address, Body, Content, CreateItem, Draft, Importance};
 pub use delete_item::{DeleteItem, Deletion};
-pub use envelope::{Answer, Refusal, ServerVersion, read, write};
+pub use envelope::{Acting, Answer, Refusal, ServerVersion, read, write};
 pub use find_folder::FindFolder;
 pub use find_item::{Criterion, FindItem, Found};
 pub use get_folder::{FolderInfo, GetFolder};

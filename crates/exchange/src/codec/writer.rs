@@ -7,12 +7,24 @@ use super::text;
 /// Writes elements one after the other; what is opened is closed by construction.
 pub struct Writer<'b> {
     out: &'b mut Vec<u8>,
+    mailbox: Option<&'b str>,
 }
 
 impl<'b> Writer<'b> {
     /// A writer that appends to `out`.
     pub fn new(out: &'b mut Vec<u8>) -> Self {
-        Self { out }
+        Self { out, mailbox: None }
+    }
+
+    /// Whose folders are meant, where it is not the caller's own.
+    #[must_use]
+    pub fn in_mailbox(self, address: &'b str) -> Self {
+        Self { mailbox: Some(address), ..self }
+    }
+
+    /// See [`Self::in_mailbox`].
+    pub fn mailbox(&self) -> Option<&'b str> {
+        self.mailbox
     }
 
     /// Markup that was written by us and is complete.

@@ -45,18 +45,22 @@ CREATE INDEX shard_owner ON shard(owner_inc) WHERE owner_inc IS NOT NULL;
 CREATE TABLE profile(
   profile_id BLOB PRIMARY KEY, org TEXT NOT NULL REFERENCES org,
   display_name TEXT NOT NULL, name_key TEXT NOT NULL, description TEXT NOT NULL,
-  incoming_url TEXT, outgoing_url TEXT, auth TEXT NOT NULL, user_name TEXT NOT NULL, ca_pem TEXT,
+  incoming_url TEXT, outgoing_url TEXT, ca_pem TEXT,
   process_email_from INTEGER, minimum_interval INTEGER NOT NULL, max_connections INTEGER NOT NULL,
   idle_max INTEGER NOT NULL, move_failed INTEGER NOT NULL, alert_owner INTEGER NOT NULL, owner_email TEXT,
   request_deadline INTEGER, lanes INTEGER NOT NULL,
   consumes_draft INTEGER, checks_change_key INTEGER, moved_id_dies INTEGER,
-  create_time INTEGER NOT NULL, revision INTEGER NOT NULL, secret_revision INTEGER NOT NULL,
+  create_time INTEGER NOT NULL, revision INTEGER NOT NULL,
   UNIQUE (org, name_key)
 ) STRICT;
 
-CREATE TABLE secret(
-  profile_id BLOB PRIMARY KEY REFERENCES profile, org TEXT NOT NULL, revision INTEGER NOT NULL,
-  key_id TEXT NOT NULL, wrapped_key BLOB NOT NULL, sealed BLOB NOT NULL
+-- how a profile's mail is read, and how it is sent if that is another way
+CREATE TABLE credentials(
+  profile_id BLOB NOT NULL REFERENCES profile, direction TEXT NOT NULL,
+  authentication TEXT NOT NULL, access TEXT NOT NULL, user_name TEXT NOT NULL,
+  tenant TEXT, client TEXT, certificate_pem TEXT, authority TEXT, resource TEXT,
+  secret_revision INTEGER NOT NULL DEFAULT 0, key_id TEXT, wrapped_key BLOB, sealed BLOB,
+  PRIMARY KEY (profile_id, direction)
 ) STRICT;
 
 CREATE TABLE mailbox(

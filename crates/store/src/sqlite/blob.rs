@@ -1,6 +1,6 @@
 //! Bodies on SQLite: chunks under an upload, and blobs that name one upload per content.
 
-use std::collections::HashSet;
+use std::collections::BTreeMap;
 
 use bytes::Bytes;
 use mailyard_policy::{
@@ -8,11 +8,12 @@ use mailyard_policy::{
     id::{Org, RecordId, UploadId},
 };
 use sha2::{Digest as _, Sha256};
-use sqlx::{QueryBuilder, Row as _, Sqlite};
+use sqlx::Row as _;
 
 use super::{
     SqliteStore, Tx, commit,
     rows::{Columns as _, Key as _},
+    script::{ROWS, Script},
 };
 use crate::{Error, Result, holder::Body};
 
@@ -91,92 +92,93 @@ impl SqliteStore {
     }
 }
 
-/// Stores the bodies of new records; the same content is stored once. Returns their hashes.
-pub(super) async fn store<'a>(
-    tx: &mut Tx,
-    org: &Org,
-    bodies: impl Iterator<Item = &'a Body>,
-) -> Result<Vec<[u8; 32]>> {
-    let bodies: Vec<(&Body, [u8; 32])> = bodies.map(|body| (body, hash(body))).collect();
-    if bodies.is_empty() {
-        return Ok(Vec::new());
-    }
-    let mut stored = stored(tx, org, &bodies).await?;
-    let (mut new, mut chunks) = (Vec::new(), Vec::new());
-    for (body, hash) in &bodies {
-        if stored.insert(*hash) {
-            new.push((upload_of(body, hash), *hash, size(body)));
-            match body {
-                Body::Whole(bytes) => {
-                    let upload = upload_of(body, hash);
-                    chunks.extend(bytes.chunks(CHUNK).enumerate().map(|(n, chunk)| (upload, n, chunk)));
-                }
-                Body::Uploaded { upload, size, .. } => adopt(tx, *upload, *size).await?,
-            }
-        } else if let Body::Uploaded { upload, .. } = body {
-            drop_upload(tx, *upload).await?;
-        }
-    }
-    insert_chunks(tx, &chunks).await?;
-    insert_blobs(tx, org, &new).await?;
-    count_references(tx, org, &bodies, &new).await?;
-    Ok(bodies.into_iter().map(|(_, hash)| hash).collect())
-}
-
-/// Removes what was uploaded for bodies that are not needed.
-pub(super) async fn drop_uploads(tx: &mut Tx, bodies: Vec<Body>) -> Result<()> {
-    for body in bodies {
-        if let Body::Uploaded { upload, .. } = body {
-            drop_upload(tx, upload).await?;
-        }
-    }
-    Ok(())
-}
-
-fn hash(body: &Body) -> [u8; 32] {
+/// The hash of a body's content.
+pub(super) fn hash(body: &Body) -> [u8; 32] {
     match body {
         Body::Whole(bytes) => Sha256::digest(bytes).into(),
         Body::Uploaded { hash, .. } => *hash,
     }
 }
 
-fn size(body: &Body) -> u64 {
-    match body {
-        Body::Whole(bytes) => bytes.len() as u64,
-        Body::Uploaded { size, .. } => *size,
-    }
+/// Bodies of one transaction: the same content is stored once, and counted as often as records name it.
+#[derive(Default)]
+pub(super) struct Bodies {
+    new: Vec<Blob>,
+    chunks: Vec<(UploadId, usize, Bytes)>,
+    named_again: BTreeMap<[u8; 32], i64>,
+    adopted: Vec<(UploadId, u64)>,
+    unused: Vec<UploadId>,
 }
 
-/// A whole body's upload is named by its hash.
-fn upload_of(body: &Body, hash: &[u8; 32]) -> UploadId {
-    match body {
-        Body::Whole(_) => UploadId::from_bytes(std::array::from_fn(|at| hash[at])),
-        Body::Uploaded { upload, .. } => *upload,
-    }
+struct Blob {
+    hash: [u8; 32],
+    upload: UploadId,
+    size: u64,
 }
 
-async fn stored(tx: &mut Tx, org: &Org, bodies: &[(&Body, [u8; 32])]) -> Result<HashSet<[u8; 32]>> {
-    let mut query = QueryBuilder::<Sqlite>::new("SELECT hash FROM blob WHERE org = ");
-    query.push_bind(org.0.clone()).push(" AND hash IN (");
-    let mut list = query.separated(", ");
-    for (_, hash) in bodies {
-        list.push_bind(hash.to_vec());
+impl Bodies {
+    /// The body of a new record.
+    pub(super) fn add(&mut self, record: RecordId, hash: [u8; 32], body: &Body, is_stored: bool) {
+        if is_stored {
+            *self.named_again.entry(hash).or_default() += 1;
+            return self.leave(body);
+        }
+        let (upload, size) = match body {
+            Body::Whole(bytes) => {
+                // Of the record that it came with: later ones are greater, and chunks lie in the order of uploads.
+                let upload = UploadId::from_bytes(record.to_bytes());
+                let begins = (0..bytes.len()).step_by(CHUNK);
+                let part = |begin| bytes.slice(begin..bytes.len().min(begin + CHUNK));
+                self.chunks.extend(begins.enumerate().map(|(n, begin)| (upload, n, part(begin))));
+                (upload, bytes.len() as u64)
+            }
+            Body::Uploaded { upload, size, .. } => {
+                self.adopted.push((*upload, *size));
+                (*upload, *size)
+            }
+        };
+        self.new.push(Blob { hash, upload, size });
     }
-    let rows = query.push(")").build().fetch_all(&mut **tx).await?;
-    rows.iter().map(|row| row.bytes("hash")).collect()
-}
 
-/// Bodies that came whole, several with each statement.
-async fn insert_chunks(tx: &mut Tx, chunks: &[(UploadId, usize, &[u8])]) -> Result<()> {
-    for some in chunks.chunks(CHUNKS_AT_ONCE) {
-        let mut query =
-            QueryBuilder::<Sqlite>::new("INSERT OR REPLACE INTO blob_chunk(upload_id, n, bytes) ");
-        query.push_values(some, |mut values, (upload, n, chunk)| {
-            values.push_bind(upload.key()).push_bind(*n as i64).push_bind(chunk.to_vec());
-        });
-        query.build().execute(&mut **tx).await?;
+    /// A body that is not needed.
+    pub(super) fn leave(&mut self, body: &Body) {
+        if let Body::Uploaded { upload, .. } = body {
+            self.unused.push(*upload);
+        }
     }
-    Ok(())
+
+    /// Adopts what was uploaded, and removes what of it is not needed.
+    pub(super) async fn settle_uploads(&self, tx: &mut Tx) -> Result<()> {
+        for (upload, size) in &self.adopted {
+            adopt(tx, *upload, *size).await?;
+        }
+        for upload in &self.unused {
+            drop_upload(tx, *upload).await?;
+        }
+        Ok(())
+    }
+
+    /// Stores them.
+    pub(super) fn store(&self, script: &mut Script, org: &Org) {
+        for some in self.chunks.chunks(CHUNKS_AT_ONCE) {
+            let text = script.begin("INSERT INTO blob_chunk(upload_id, n, bytes) ");
+            text.push_values(some, |mut values, (upload, n, chunk)| {
+                values.push_bind(upload.key()).push_bind(*n as i64).push_bind(chunk.to_vec());
+            });
+        }
+        for some in self.new.chunks(ROWS) {
+            let text = script.begin("INSERT INTO blob(org, hash, upload_id, size, refs) ");
+            text.push_values(some, |mut values, Blob { hash, upload, size }| {
+                values.push_bind(org.0.clone()).push_bind(hash.to_vec());
+                values.push_bind(upload.key()).push_bind(*size as i64).push("1");
+            });
+        }
+        for (hash, times) in &self.named_again {
+            let text = script.begin("UPDATE blob SET refs = refs + ");
+            text.push_bind(*times).push(" WHERE org = ").push_bind(org.0.clone());
+            text.push(" AND hash = ").push_bind(hash.to_vec());
+        }
+    }
 }
 
 /// The upload is a blob's from now on and is swept no more.
@@ -203,42 +205,5 @@ async fn drop_upload(tx: &mut Tx, upload: UploadId) -> Result<()> {
 
 async fn drop_chunks(tx: &mut Tx, upload: UploadId) -> Result<()> {
     sqlx::query("DELETE FROM blob_chunk WHERE upload_id = ?").bind(upload.key()).execute(&mut **tx).await?;
-    Ok(())
-}
-
-async fn insert_blobs(tx: &mut Tx, org: &Org, new: &[(UploadId, [u8; 32], u64)]) -> Result<()> {
-    if new.is_empty() {
-        return Ok(());
-    }
-    let mut query = QueryBuilder::<Sqlite>::new("INSERT INTO blob(org, hash, upload_id, size, refs) ");
-    query.push_values(new, |mut values, (upload, hash, size)| {
-        values
-            .push_bind(org.0.clone())
-            .push_bind(hash.to_vec())
-            .push_bind(upload.key())
-            .push_bind(*size as i64)
-            .push("1");
-    });
-    query.build().execute(&mut **tx).await?;
-    Ok(())
-}
-
-/// Counts a reference for each body beyond the one that made the blob.
-async fn count_references(
-    tx: &mut Tx,
-    org: &Org,
-    bodies: &[(&Body, [u8; 32])],
-    new: &[(UploadId, [u8; 32], u64)],
-) -> Result<()> {
-    let mut first: HashSet<[u8; 32]> = new.iter().map(|(_, hash, _)| *hash).collect();
-    for (_, hash) in bodies {
-        if !first.remove(hash) {
-            sqlx::query("UPDATE blob SET refs = refs + 1 WHERE org = ? AND hash = ?")
-                .bind(&org.0)
-                .bind(hash.to_vec())
-                .execute(&mut **tx)
-                .await?;
-        }
-    }
     Ok(())
 }

@@ -3,8 +3,9 @@
 use bytes::Bytes;
 use mailyard_policy::{
     Reason, Timestamp,
+    alert::{Fact, Regarding, What},
     id::{Epoch, Incarnation, MailboxId, Nonce, OperationId, Org, ProfileId},
-    operation::{Health, State},
+    operation::{Health, Kind, State},
 };
 use sqlx::{AssertSqlSafe, QueryBuilder, Row as _, Sqlite, sqlite::SqliteRow};
 
@@ -12,7 +13,8 @@ use super::{
     SqliteStore, Tx, commit,
     commit::Scope,
     fleet::nonce,
-    rows::{Columns as _, Key as _, methods},
+    rows::{Columns as _, Key as _, methods, now},
+    script::Script,
     test_run::approved,
 };
 use crate::{
@@ -160,15 +162,57 @@ async fn read_claimed(mut tx: Tx, taken: &[SqliteRow]) -> Result<Claims> {
 
 /// What people see of a mailbox that was set aside and can be read again is what is kept of it.
 async fn show_again(tx: &mut Tx, row: &SqliteRow, claimed: &Claimed) -> Result<()> {
-    let aside = Some(Reason::MailboxStateUnreadable.code());
-    let words = ["incoming_reason", "outgoing_reason", "act_reason"];
-    for word in words {
-        if row.maybe_text(word)?.as_deref() == aside {
-            let scope = Scope::of(row, claimed.fence.mailbox, Timestamp::EPOCH)?;
-            return commit::keep(tx, &scope, &claimed.kept).await;
+    let mut facts = Vec::new();
+    for shown in SHOWN {
+        if shown.is_aside(row)? {
+            let operation = claimed.kept.operations[shown.kind as usize];
+            let what = match (operation.state, operation.reason) {
+                (State::Disabled, Some(reason)) => What::Disabled(shown.kind, reason),
+                (State::Retrying { .. }, Some(reason)) => What::Failing(shown.kind, reason),
+                _ => What::Recovered(shown.kind),
+            };
+            facts.push(what);
         }
     }
-    Ok(())
+    if facts.is_empty() {
+        return Ok(());
+    }
+    let scope = Scope::of(row, claimed.fence.mailbox, Timestamp::EPOCH)?;
+    let mut script = Script::default();
+    commit::keep(&mut script, &scope, &claimed.kept);
+    script.run(tx).await?;
+    tell(tx, &scope.org, claimed.fence.mailbox, &facts).await
+}
+
+/// An operation as people see it.
+struct Shown {
+    kind: Kind,
+    state: &'static str,
+    reason: &'static str,
+}
+
+const SHOWN: [Shown; 3] = [
+    Shown { kind: Kind::Incoming, state: "incoming_state", reason: "incoming_reason" },
+    Shown { kind: Kind::Outgoing, state: "outgoing_state", reason: "outgoing_reason" },
+    Shown { kind: Kind::Act, state: "act_state", reason: "act_reason" },
+];
+
+impl Shown {
+    /// True if it shows that its mailbox was set aside.
+    fn is_aside(&self, row: &SqliteRow) -> Result<bool> {
+        Ok(row.maybe_text(self.reason)?.as_deref() == Some(Reason::MailboxStateUnreadable.code()))
+    }
+
+    fn is_off(&self, row: &SqliteRow) -> Result<bool> {
+        Ok(row.text(self.state)? == State::Off.word())
+    }
+}
+
+/// Writes what happened to a mailbox for the alert book.
+async fn tell(tx: &mut Tx, org: &Org, mailbox: MailboxId, happened: &[What]) -> Result<()> {
+    let at = sqlx::query(concat!("SELECT ", now!(), " AS now")).fetch_one(&mut **tx).await?.time("now")?;
+    let fact = |what: &What| Fact { regarding: Regarding::Mailbox(mailbox), what: *what, at };
+    commit::add_facts(tx, org, &happened.iter().map(fact).collect::<Vec<_>>()).await
 }
 
 /// People see that the mailbox does not run, and why.
@@ -189,9 +233,20 @@ async fn set_aside(tx: &mut Tx, row: &SqliteRow, mailbox: MailboxId) -> Result<(
     .bind(mailbox.key())
     .execute(&mut **tx)
     .await?;
+    let mut facts = Vec::new();
+    for shown in SHOWN {
+        if !shown.is_off(row)? && !shown.is_aside(row)? {
+            facts.push(What::Disabled(shown.kind, Reason::MailboxStateUnreadable));
+        }
+    }
+    if !facts.is_empty() {
+        tell(tx, &Org(row.text("org")?), mailbox, &facts).await?;
+    }
     // What stands elsewhere in the row may be what cannot be understood.
     if let Ok(scope) = Scope::of(row, mailbox, Timestamp::EPOCH) {
-        commit::count_health(tx, &scope, Health::Failing).await?;
+        let mut script = Script::default();
+        commit::count_health(&mut script, &scope, Health::Failing);
+        script.run(tx).await?;
     }
     Ok(())
 }

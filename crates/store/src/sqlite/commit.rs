@@ -5,22 +5,25 @@ use std::{collections::HashSet, time::Duration};
 use mailyard_policy::{
     Reason, Timestamp,
     alert::Fact,
-    id::{MailboxId, Org, ProfileId},
+    id::{MailboxId, OperationId, Org, ProfileId},
     mailbox::Kept,
     operation::Health,
 };
-use sqlx::{QueryBuilder, Row as _, Sqlite, sqlite::SqliteRow};
+use sqlx::{Row as _, sqlite::SqliteRow};
 
 use super::{
     SqliteStore, Tx, commit,
     count::Deltas,
     outgoing,
     rows::{Columns as _, Key as _, duration_millis, millis},
-    test_run, track,
+    script::{ROWS, Script},
+    test_run,
+    track::{self, Arrived, Met, Plan},
 };
 use crate::{
     Error, Result,
     holder::{Commit, Committed, Cycle, Fence, Item, SeenItem},
+    people::TestOutcome,
 };
 
 /// How many cycles of a mailbox are kept.
@@ -54,43 +57,45 @@ impl Scope {
 }
 
 impl SqliteStore {
+    /// Two scripts: the fence with the questions, and then everything that follows from the answers.
     pub(super) async fn write(&self, fence: &Fence, change: Commit) -> Result<Committed> {
         let mut tx = self.begin().await?;
-        let scope = enter(&mut tx, fence, &change).await?;
-        if change.forget_cursor || change.cursor.is_some() {
-            keep_cursor(&mut tx, &scope, change.cursor.as_deref()).await?;
-        }
-        add_seen(&mut tx, &scope, &waiting(change.seen, &change.items)).await?;
-        let mut tracked = Vec::new();
-        for item in change.items {
-            match item {
-                Item::Track(item) => tracked.push(*item),
-                other => settle(&mut tx, &scope, other).await?,
-            }
-        }
-        let (counts, mut facts) = track::store(&mut tx, &scope, tracked).await?;
-        facts.extend(change.facts);
-        if let Some(delivery) = change.delivery {
+        let Commit { cursor, forget_cursor, start, seen, items, delivery, kept, test, facts, cycle, at } =
+            change;
+        let seen = waiting(seen, &items);
+        let (tracked, others) = divide(items);
+        let entry = Entry { at, start, cycle: cycle.is_some() };
+        let (scope, met) = enter(&mut tx, fence, &entry, &tracked).await?;
+        let mut plan = Plan::new(at, tracked, met);
+        plan.bodies.settle_uploads(&mut tx).await?;
+        if let Some(delivery) = delivery {
             outgoing::step(&mut tx, &scope, &delivery).await?;
         }
-        if let Some(kept) = change.kept {
-            keep(&mut tx, &scope, &kept).await?;
+        let mut script = Script::default();
+        if forget_cursor || cursor.is_some() {
+            keep_cursor(&mut script, &scope, cursor.as_deref());
         }
-        if let Some((operation, outcome)) = change.test {
-            sqlx::query("UPDATE mailbox SET test_done = ? WHERE mailbox_id = ?")
-                .bind(operation.key())
-                .bind(scope.mailbox.key())
-                .execute(&mut *tx)
-                .await?;
-            test_run::end_test(&mut tx, operation, scope.mailbox, &outcome).await?;
+        add_seen(&mut script, &scope, &seen);
+        for item in others {
+            settle(&mut script, &scope, item);
         }
-        add_facts(&mut tx, &scope.org, &facts).await?;
-        if let Some(cycle) = change.cycle {
-            keep_cycle(&mut tx, &scope, &cycle).await?;
+        let (new_records, joined) = (plan.new_records(), plan.joined);
+        tell(&mut script, &scope.org, &plan.facts.drain(..).chain(facts).collect::<Vec<_>>());
+        let links = plan.store(&mut script, &scope);
+        if let Some(kept) = kept {
+            keep(&mut script, &scope, &kept);
+        }
+        if let Some(cycle) = cycle {
+            keep_cycle(&mut script, &scope, &cycle);
+        }
+        script.run(&mut tx).await?;
+        track::link(&mut tx, &scope, links).await?;
+        if let Some((operation, outcome)) = test {
+            end_test(&mut tx, &scope, operation, &outcome).await?;
         }
         commit(tx).await?;
         let fence = Fence { commit_ver: fence.commit_ver + 1, ..*fence };
-        Ok(Committed { fence, new_records: counts.new, joined: counts.joined })
+        Ok(Committed { fence, new_records, joined })
     }
 
     pub(super) async fn stored_cycles(&self, mailbox: MailboxId) -> Result<Vec<Cycle>> {
@@ -104,47 +109,80 @@ impl SqliteStore {
 
 /// Writes facts for the alert book.
 pub(super) async fn add_facts(tx: &mut Tx, org: &Org, facts: &[Fact]) -> Result<()> {
-    if facts.is_empty() {
-        return Ok(());
+    let mut script = Script::default();
+    tell(&mut script, org, facts);
+    script.run(tx).await
+}
+
+fn tell(script: &mut Script, org: &Org, facts: &[Fact]) {
+    for some in facts.chunks(ROWS) {
+        script.begin("INSERT INTO fact(org, text, at) ").push_values(some, |mut values, fact| {
+            values.push_bind(org.0.clone()).push_bind(fact.to_string()).push_bind(fact.at.as_millis());
+        });
     }
-    let mut query = QueryBuilder::<Sqlite>::new("INSERT INTO fact(org, text, at) ");
-    query.push_values(facts, |mut values, fact| {
-        values.push_bind(org.0.clone()).push_bind(fact.to_string()).push_bind(fact.at.as_millis());
-    });
-    query.build().execute(&mut **tx).await?;
-    Ok(())
 }
 
-async fn enter(tx: &mut Tx, fence: &Fence, change: &Commit) -> Result<Scope> {
-    let row = sqlx::query(
-        "UPDATE mailbox SET commit_ver = commit_ver + 1, cycles = cycles + ?, start = coalesce(?, start)
-         WHERE mailbox_id = ? AND fence = ? AND fence_nonce = ? AND commit_ver = ?
-         RETURNING org, profile_id, shard_id, health, cycles",
-    )
-    .bind(i64::from(change.cycle.is_some()))
-    .bind(millis(change.start))
-    .bind(fence.mailbox.key())
-    .bind(fence.epoch.0 as i64)
-    .bind(fence.nonce.key())
-    .bind(fence.commit_ver as i64)
-    .fetch_optional(&mut **tx)
-    .await?;
-    Scope::of(&row.ok_or(Error::Fenced)?, fence.mailbox, change.at)
+/// What the conditional update writes beside the commit version.
+struct Entry {
+    at: Timestamp,
+    start: Option<Timestamp>,
+    cycle: bool,
 }
 
-async fn keep_cursor(tx: &mut Tx, scope: &Scope, cursor: Option<&[u8]>) -> Result<()> {
-    let query = match cursor {
-        Some(cursor) => sqlx::query(
-            "INSERT INTO cursor(mailbox_id, org, value) VALUES (?,?,?)
-             ON CONFLICT (mailbox_id) DO UPDATE SET value = excluded.value",
-        )
+/// The conditional update, and what the items meet.
+async fn enter(tx: &mut Tx, fence: &Fence, entry: &Entry, items: &[Arrived]) -> Result<(Scope, Met)> {
+    let mut script = Script::default();
+    let text = script.begin("UPDATE mailbox SET commit_ver = commit_ver + 1, cycles = cycles + ");
+    text.push_bind(i64::from(entry.cycle)).push(", start = coalesce(").push_bind(millis(entry.start));
+    text.push(", start) WHERE mailbox_id = ").push_bind(fence.mailbox.key());
+    text.push(" AND fence = ").push_bind(fence.epoch.0 as i64);
+    text.push(" AND fence_nonce = ").push_bind(fence.nonce.key());
+    text.push(" AND commit_ver = ").push_bind(fence.commit_ver as i64);
+    text.push(" RETURNING 'mailbox' AS what, org, profile_id, shard_id, health, cycles");
+    Met::ask(&mut script, fence.mailbox, items);
+    let (mut scope, mut met) = (None, Met::default());
+    for row in script.rows(tx).await? {
+        match row.try_get("what")? {
+            "mailbox" => scope = Some(Scope::of(&row, fence.mailbox, entry.at)?),
+            _ => met.take(&row)?,
+        }
+    }
+    Ok((scope.ok_or(Error::Fenced)?, met))
+}
+
+/// Those that become, or join, records, and the others.
+fn divide(items: Vec<Item>) -> (Vec<Arrived>, Vec<Item>) {
+    let (mut tracked, mut others) = (Vec::new(), Vec::new());
+    for item in items {
+        match item {
+            Item::Track(item) => tracked.push(Arrived::new(*item)),
+            other => others.push(other),
+        }
+    }
+    (tracked, others)
+}
+
+async fn end_test(tx: &mut Tx, scope: &Scope, operation: OperationId, outcome: &TestOutcome) -> Result<()> {
+    sqlx::query("UPDATE mailbox SET test_done = ? WHERE mailbox_id = ?")
+        .bind(operation.key())
         .bind(scope.mailbox.key())
-        .bind(&scope.org.0)
-        .bind(cursor.to_vec()),
-        None => sqlx::query("DELETE FROM cursor WHERE mailbox_id = ?").bind(scope.mailbox.key()),
-    };
-    query.execute(&mut **tx).await?;
-    Ok(())
+        .execute(&mut **tx)
+        .await?;
+    test_run::end_test(tx, operation, scope.mailbox, outcome).await
+}
+
+fn keep_cursor(script: &mut Script, scope: &Scope, cursor: Option<&[u8]>) {
+    match cursor {
+        Some(cursor) => {
+            let mut values =
+                script.begin("INSERT INTO cursor(mailbox_id, org, value) VALUES (").separated(", ");
+            values.push_bind(scope.mailbox.key()).push_bind(scope.org.0.clone()).push_bind(cursor.to_vec());
+            values.push_unseparated(") ON CONFLICT (mailbox_id) DO UPDATE SET value = excluded.value");
+        }
+        None => {
+            script.begin("DELETE FROM cursor WHERE mailbox_id = ").push_bind(scope.mailbox.key());
+        }
+    }
 }
 
 /// Without those whose end is in the same transaction: they need not wait first.
@@ -161,112 +199,103 @@ fn waiting(mut seen: Vec<SeenItem>, items: &[Item]) -> Vec<SeenItem> {
     seen
 }
 
-async fn add_seen(tx: &mut Tx, scope: &Scope, seen: &[SeenItem]) -> Result<()> {
-    for batch in seen.chunks(1000) {
-        let mut query = QueryBuilder::<Sqlite>::new("WITH v(item_id, received) AS (");
-        query.push_values(batch, |mut values, item| {
+fn add_seen(script: &mut Script, scope: &Scope, seen: &[SeenItem]) {
+    for some in seen.chunks(ROWS) {
+        let text = script.begin("WITH v(item_id, received) AS (");
+        text.push_values(some, |mut values, item| {
             values.push_bind(item.item_id.clone()).push_bind(millis(item.received));
         });
-        query.push(") INSERT INTO inbound(mailbox_id, item_id, org, state, received, seen) SELECT ");
-        query.push_bind(scope.mailbox.key()).push(", v.item_id, ").push_bind(scope.org.0.clone());
-        query.push(", 'seen', v.received, ").push_bind(scope.at.as_millis());
-        query.push(" FROM v WHERE NOT EXISTS (SELECT 1 FROM sighting s WHERE s.mailbox_id = ");
-        query.push_bind(scope.mailbox.key());
-        query.push(" AND s.item_id = v.item_id) ON CONFLICT DO NOTHING");
-        query.build().execute(&mut **tx).await?;
+        text.push(") INSERT INTO inbound(mailbox_id, item_id, org, state, received, seen) SELECT ");
+        text.push_bind(scope.mailbox.key()).push(", v.item_id, ").push_bind(scope.org.0.clone());
+        text.push(", 'seen', v.received, ").push_bind(scope.at.as_millis());
+        text.push(" FROM v WHERE NOT EXISTS (SELECT 1 FROM sighting s WHERE s.mailbox_id = ");
+        text.push_bind(scope.mailbox.key());
+        text.push(" AND s.item_id = v.item_id) ON CONFLICT DO NOTHING");
     }
-    Ok(())
 }
 
 /// What happens to a row of `inbound` that does not become a sighting.
-async fn settle(tx: &mut Tx, scope: &Scope, item: Item) -> Result<()> {
-    let query = match item {
-        Item::Track(_) => return Ok(()),
-        Item::Drop { item_id } => {
-            sqlx::query("DELETE FROM inbound WHERE item_id = ? AND mailbox_id = ?").bind(item_id)
+fn settle(script: &mut Script, scope: &Scope, item: Item) {
+    let failed = "attempts = attempts + 1, reason = ";
+    let (text, item_id) = match item {
+        Item::Track(_) => return,
+        Item::Drop { item_id } => (script.begin("DELETE FROM inbound"), item_id),
+        Item::Again { item_id, reason } => {
+            (script.begin("UPDATE inbound SET ").push(failed).push_bind(reason.code()), item_id)
         }
-        Item::Again { item_id, reason } => sqlx::query(
-            "UPDATE inbound SET attempts = attempts + 1, reason = ? WHERE item_id = ? AND mailbox_id = ?",
-        )
-        .bind(reason.code())
-        .bind(item_id),
-        Item::Quarantine { item_id, reason } => sqlx::query(
-            "UPDATE inbound SET state = 'quarantined', attempts = attempts + 1, reason = ?, search_key = NULL
-             WHERE item_id = ? AND mailbox_id = ?",
-        )
-        .bind(reason.code())
-        .bind(item_id),
-        Item::Move { item_id, reason, search_key } => sqlx::query(
-            "UPDATE inbound SET state = 'moving', attempts = attempts + 1, reason = ?, search_key = ?
-             WHERE item_id = ? AND mailbox_id = ?",
-        )
-        .bind(reason.code())
-        .bind(search_key.to_vec())
-        .bind(item_id),
-        Item::Moved { item_id, moved_id } => sqlx::query(
-            "UPDATE OR REPLACE inbound SET state = 'quarantined', moved = 1, search_key = NULL, item_id = ?
-             WHERE item_id = ? AND mailbox_id = ?",
-        )
-        .bind(moved_id)
-        .bind(item_id),
+        Item::Quarantine { item_id, reason } => {
+            let text = script.begin("UPDATE inbound SET state = 'quarantined', search_key = NULL, ");
+            (text.push(failed).push_bind(reason.code()), item_id)
+        }
+        Item::Move { item_id, reason, search_key } => {
+            let text = script.begin("UPDATE inbound SET state = 'moving', search_key = ");
+            text.push_bind(search_key.to_vec()).push(", ");
+            (text.push(failed).push_bind(reason.code()), item_id)
+        }
+        Item::Moved { item_id, moved_id } => {
+            let text = script.begin(
+                "UPDATE OR REPLACE inbound SET state = 'quarantined', moved = 1, search_key = NULL, item_id = ",
+            );
+            (text.push_bind(moved_id), item_id)
+        }
     };
-    query.bind(scope.mailbox.key()).execute(&mut **tx).await?;
-    Ok(())
+    text.push(" WHERE item_id = ").push_bind(item_id);
+    text.push(" AND mailbox_id = ").push_bind(scope.mailbox.key());
 }
 
 /// Stores the machine's part, and the health that follows from it; the counts move with the health.
-pub(super) async fn keep(tx: &mut Tx, scope: &Scope, kept: &Kept) -> Result<()> {
+pub(super) fn keep(script: &mut Script, scope: &Scope, kept: &Kept) {
     let health = kept.health();
     let [incoming, outgoing, act] = kept.operations;
-    sqlx::query(
-        "UPDATE mailbox SET kept=?, wanted_seen=?, test_done=?, polls_done=?, health=?, incoming_state=?, outgoing_state=?,
-           act_state=?, incoming_reason=?, outgoing_reason=?, act_reason=? WHERE mailbox_id=?",
-    )
-    .bind(kept.to_string())
-    .bind(kept.wanted_seen as i64)
-    .bind(kept.test_done.map(|test| test.key()))
-    .bind(kept.polls_done as i64)
-    .bind(health.word())
-    .bind(incoming.state.word())
-    .bind(outgoing.state.word())
-    .bind(act.state.word())
-    .bind(incoming.reason.map(Reason::code))
-    .bind(outgoing.reason.map(Reason::code))
-    .bind(act.reason.map(Reason::code))
-    .bind(scope.mailbox.key())
-    .execute(&mut **tx)
-    .await?;
-    count_health(tx, scope, health).await
+    let text = script.begin(
+        "UPDATE mailbox SET (kept, wanted_seen, test_done, polls_done, health, incoming_state, outgoing_state,
+           act_state, incoming_reason, outgoing_reason, act_reason) = (",
+    );
+    let mut values = text.separated(", ");
+    values
+        .push_bind(kept.to_string())
+        .push_bind(kept.wanted_seen as i64)
+        .push_bind(kept.test_done.map(|test| test.key()))
+        .push_bind(kept.polls_done as i64)
+        .push_bind(health.word())
+        .push_bind(incoming.state.word())
+        .push_bind(outgoing.state.word())
+        .push_bind(act.state.word())
+        .push_bind(incoming.reason.map(Reason::code))
+        .push_bind(outgoing.reason.map(Reason::code))
+        .push_bind(act.reason.map(Reason::code));
+    text.push(") WHERE mailbox_id = ").push_bind(scope.mailbox.key());
+    count_health(script, scope, health);
 }
 
 /// Counts a mailbox with its new health and not with the one it had.
-pub(super) async fn count_health(tx: &mut Tx, scope: &Scope, health: Health) -> Result<()> {
+pub(super) fn count_health(script: &mut Script, scope: &Scope, health: Health) {
     let mut deltas = Deltas::default();
     if let Some(profile) = scope.profile.filter(|_| scope.health != health) {
         deltas.add(scope.shard, profile, scope.health, -1);
         deltas.add(scope.shard, profile, health, 1);
     }
-    deltas.store(tx).await
+    deltas.add_to(script);
 }
 
-async fn keep_cycle(tx: &mut Tx, scope: &Scope, cycle: &Cycle) -> Result<()> {
-    sqlx::query(
+fn keep_cycle(script: &mut Script, scope: &Scope, cycle: &Cycle) {
+    let text = script.begin(
         "INSERT OR REPLACE INTO cycle(mailbox_id, slot, number, org, operation, start, duration, items, outcome, reason)
-         VALUES (?,?,?,?,?,?,?,?,?,?)",
-    )
-    .bind(scope.mailbox.key())
-    .bind((scope.cycles % CYCLES) as i64)
-    .bind(scope.cycles as i64)
-    .bind(&scope.org.0)
-    .bind(cycle.operation.word())
-    .bind(cycle.start.as_millis())
-    .bind(duration_millis(cycle.duration))
-    .bind(i64::from(cycle.items))
-    .bind(cycle.outcome)
-    .bind(cycle.reason.map(Reason::code))
-    .execute(&mut **tx)
-    .await?;
-    Ok(())
+         VALUES (",
+    );
+    let mut values = text.separated(", ");
+    values
+        .push_bind(scope.mailbox.key())
+        .push_bind((scope.cycles % CYCLES) as i64)
+        .push_bind(scope.cycles as i64)
+        .push_bind(scope.org.0.clone())
+        .push_bind(cycle.operation.word())
+        .push_bind(cycle.start.as_millis())
+        .push_bind(duration_millis(cycle.duration))
+        .push_bind(i64::from(cycle.items))
+        .push_bind(cycle.outcome)
+        .push_bind(cycle.reason.map(Reason::code));
+    text.push(")");
 }
 
 fn read_cycle(row: &SqliteRow) -> Result<Cycle> {

@@ -8,6 +8,7 @@ use sqlx::{Row as _, sqlite::SqliteRow};
 use super::{
     SqliteStore, Tx,
     rows::{Columns as _, Key as _},
+    script::{ROWS, Script},
 };
 use crate::{Result, people::HealthCount};
 
@@ -23,22 +24,22 @@ impl Deltas {
 
     /// Writes them.
     pub(super) async fn store(self, tx: &mut Tx) -> Result<()> {
-        for ((shard, profile, health), n) in self.0 {
-            if n == 0 {
-                continue;
-            }
-            sqlx::query(
-                "INSERT INTO shard_profile_count(shard_id, profile_id, health, n) VALUES (?,?,?,?)
-                 ON CONFLICT (shard_id, profile_id, health) DO UPDATE SET n = n + excluded.n",
-            )
-            .bind(i64::from(shard))
-            .bind(profile.key())
-            .bind(health.word())
-            .bind(n)
-            .execute(&mut **tx)
-            .await?;
+        let mut script = Script::default();
+        self.add_to(&mut script);
+        script.run(tx).await
+    }
+
+    /// Writes them with other things.
+    pub(super) fn add_to(self, script: &mut Script) {
+        let changes: Vec<_> = self.0.into_iter().filter(|(_, n)| *n != 0).collect();
+        for some in changes.chunks(ROWS) {
+            let text = script.begin("INSERT INTO shard_profile_count(shard_id, profile_id, health, n) ");
+            text.push_values(some, |mut values, ((shard, profile, health), n)| {
+                values.push_bind(i64::from(*shard)).push_bind(profile.key());
+                values.push_bind(health.word()).push_bind(*n);
+            });
+            text.push(" ON CONFLICT (shard_id, profile_id, health) DO UPDATE SET n = n + excluded.n");
         }
-        Ok(())
     }
 }
 

@@ -27,6 +27,13 @@ const COLUMNS: &str = "SELECT m.*, s.owner_id AS worker FROM mailbox m JOIN shar
 /// Rows of one INSERT: 26 values each, and SQLite takes 32,766.
 const BATCH: usize = 500;
 
+/// Makes a poll wanted of a mailbox `m`; what follows says of which.
+macro_rules! wish_poll {
+    () => {
+        "UPDATE mailbox AS m SET polls_wanted = polls_wanted + 1, wanted_revision = wanted_revision + 1 WHERE "
+    };
+}
+
 impl SqliteStore {
     pub(super) async fn insert_mailboxes(&self, org: &Org, rows: &[NewMailbox], at: Timestamp) -> Result<()> {
         let mut tx = self.begin().await?;
@@ -126,36 +133,38 @@ impl SqliteStore {
         at: Timestamp,
     ) -> Result<u64> {
         let mut tx = self.begin().await?;
-        let mut changed = 0;
-        for id in select(&mut tx, org, selection).await? {
-            let done = sqlx::query(
-                "UPDATE mailbox SET approval = ?1, approval_time = ?2, revision = revision + 1,
-                   wanted_revision = wanted_revision + 1
-                 WHERE mailbox_id = ?3 AND approval <> ?1",
-            )
-            .bind(approval.word())
-            .bind(at.as_millis())
-            .bind(id.key())
-            .execute(&mut *tx)
-            .await?;
-            changed += done.rows_affected();
-        }
+        let mut query = QueryBuilder::<Sqlite>::new("UPDATE mailbox AS m SET approval = ");
+        query.push_bind(approval.word()).push(", approval_time = ").push_bind(at.as_millis());
+        query.push(", revision = revision + 1, wanted_revision = wanted_revision + 1 WHERE m.approval <> ");
+        query.push_bind(approval.word()).push(" AND ");
+        push_selection(&mut tx, &mut query, org, selection).await?;
+        let changed = query.build().execute(&mut *tx).await?.rows_affected();
         commit(tx).await?;
         Ok(changed)
     }
 
     pub(super) async fn wish_polls(&self, org: &Org, selection: &Selection) -> Result<WantedPolls> {
         let mut tx = self.begin().await?;
+        let mut query = QueryBuilder::<Sqlite>::new(concat!(
+            "SELECT m.mailbox_id, m.address, ",
+            hindrance!(),
+            " AS hindrance FROM mailbox m WHERE "
+        ));
+        push_selection(&mut tx, &mut query, org, selection).await?;
+        let rows = query.push(" ORDER BY m.address_key").build().fetch_all(&mut *tx).await?;
         let mut polls = WantedPolls::default();
-        for id in select(&mut tx, org, selection).await? {
-            match hindered(&mut tx, id).await? {
-                Some(hindered) => polls.refused.push(hindered),
-                None => {
-                    wish_poll(&mut tx, id).await?;
-                    polls.wanted.push(id);
+        for row in &rows {
+            let mailbox = MailboxId::from_bytes(row.bytes("mailbox_id")?);
+            match row.maybe_word("hindrance")? {
+                Some(reason) => {
+                    polls.refused.push(Hindered { mailbox, address: row.text("address")?, reason });
                 }
+                None => polls.wanted.push(mailbox),
             }
         }
+        let mut query = QueryBuilder::<Sqlite>::new(concat!(wish_poll!(), hindrance!(), " IS NULL AND "));
+        push_selection(&mut tx, &mut query, org, selection).await?;
+        query.build().execute(&mut *tx).await?;
         commit(tx).await?;
         Ok(polls)
     }
@@ -198,63 +207,51 @@ impl SqliteStore {
     }
 }
 
-/// Why nobody can hold a mailbox, if so.
-async fn hindered(tx: &mut Tx, id: MailboxId) -> Result<Option<Hindered>> {
-    let row = sqlx::query(concat!(
-        "SELECT m.address, ",
-        hindrance!(),
-        " AS hindrance FROM mailbox m WHERE m.mailbox_id = ?"
-    ))
-    .bind(id.key())
-    .fetch_one(&mut **tx)
-    .await?;
-    let Some(reason) = row.maybe_word("hindrance")? else { return Ok(None) };
-    Ok(Some(Hindered { mailbox: id, address: row.text("address")?, reason }))
-}
-
 /// Makes a poll wanted.
 pub(super) async fn wish_poll(tx: &mut Tx, id: MailboxId) -> Result<()> {
-    sqlx::query(
-        "UPDATE mailbox SET polls_wanted = polls_wanted + 1, wanted_revision = wanted_revision + 1
-         WHERE mailbox_id = ?",
-    )
-    .bind(id.key())
-    .execute(&mut **tx)
-    .await?;
+    sqlx::query(concat!(wish_poll!(), "m.mailbox_id = ?")).bind(id.key()).execute(&mut **tx).await?;
     Ok(())
 }
 
-/// The selected mailboxes, by address. An address that does not exist is refused.
-pub(super) async fn select(tx: &mut Tx, org: &Org, selection: &Selection) -> Result<Vec<MailboxId>> {
-    let id = |row: &SqliteRow| row.bytes("mailbox_id").map(MailboxId::from_bytes);
+/// Writes the condition of a selection of mailboxes `m`. An address that does not exist is refused.
+pub(super) async fn push_selection(
+    tx: &mut Tx,
+    query: &mut QueryBuilder<Sqlite>,
+    org: &Org,
+    selection: &Selection,
+) -> Result<()> {
     match selection {
         Selection::Addresses(addresses) => {
-            let mut ids = Vec::with_capacity(addresses.len());
-            let mut known = HashSet::new();
-            for (at, address) in addresses.iter().enumerate() {
-                let row = sqlx::query("SELECT mailbox_id FROM mailbox WHERE org = ? AND address_key = ?")
-                    .bind(&org.0)
-                    .bind(fold(address))
-                    .fetch_optional(&mut **tx)
-                    .await?;
-                let row = row.ok_or_else(|| {
-                    let detail = format!("there is no mailbox {address}");
-                    Error::refused_field(Reason::ResourceNotFound, format!("addresses[{at}]"), detail)
-                })?;
-                let id = id(&row)?;
-                if known.insert(id) {
-                    ids.push(id);
-                }
+            query.push("m.mailbox_id IN (");
+            let mut list = query.separated(", ");
+            for mailbox in at_addresses(tx, org, addresses).await? {
+                list.push_bind(mailbox.key());
             }
-            Ok(ids)
+            query.push(")");
         }
         Selection::Matching(wanted) => {
-            let mut query = QueryBuilder::<Sqlite>::new("SELECT mailbox_id FROM mailbox m WHERE m.org = ");
-            query.push_bind(org.0.clone());
-            filter::push(query.push(" AND "), filter::MAILBOXES, wanted)?;
-            query.push(" ORDER BY m.address_key").build().fetch_all(&mut **tx).await?.iter().map(id).collect()
+            query.push("m.org = ").push_bind(org.0.clone()).push(" AND ");
+            filter::push(query, filter::MAILBOXES, wanted)?;
         }
     }
+    Ok(())
+}
+
+async fn at_addresses(tx: &mut Tx, org: &Org, addresses: &[String]) -> Result<Vec<MailboxId>> {
+    let mut ids = Vec::with_capacity(addresses.len());
+    for (at, address) in addresses.iter().enumerate() {
+        let row = sqlx::query("SELECT mailbox_id FROM mailbox WHERE org = ? AND address_key = ?")
+            .bind(&org.0)
+            .bind(fold(address))
+            .fetch_optional(&mut **tx)
+            .await?;
+        let row = row.ok_or_else(|| {
+            let detail = format!("there is no mailbox {address}");
+            Error::refused_field(Reason::ResourceNotFound, format!("addresses[{at}]"), detail)
+        })?;
+        ids.push(MailboxId::from_bytes(row.bytes("mailbox_id")?));
+    }
+    Ok(ids)
 }
 
 async fn fetch(tx: &mut Tx, id: MailboxId) -> Result<Option<Mailbox>> {

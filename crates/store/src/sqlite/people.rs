@@ -4,7 +4,7 @@ use async_trait::async_trait;
 use mailyard_policy::{
     Reason, Timestamp,
     id::{MailboxId, OperationId, Org, ProfileId, Revision},
-    operation::Kind,
+    operation::{Direction, Kind},
 };
 use secrecy::SecretString;
 use sqlx::sqlite::SqliteRow;
@@ -18,8 +18,8 @@ use crate::{
     fleet::Leadership,
     holder::Cycle,
     people::{
-        Approval, HealthCount, LongOperation, LongState, Mailbox, NewMailbox, People, Profile, Selection,
-        Settings, TestItem, WantedPolls,
+        Approval, HealthCount, LongOperation, LongState, Mailbox, NewMailbox, People, Profile, Secrets,
+        Selection, Settings, TestItem, WantedPolls,
     },
     query::{Filter, Page},
 };
@@ -94,19 +94,19 @@ impl People for SqliteStore {
     async fn create_profile(
         &self,
         profile: &Profile,
-        password: Option<&SecretString>,
+        secrets: &Secrets,
         set_default: bool,
     ) -> Result<Profile> {
-        self.insert_profile(profile, password, set_default).await
+        self.insert_profile(profile, secrets, set_default).await
     }
 
     async fn update_profile(
         &self,
         profile: &Profile,
-        password: Option<&SecretString>,
+        secrets: &Secrets,
         set_default: bool,
     ) -> Result<Profile> {
-        self.change_profile(profile, password, set_default).await
+        self.change_profile(profile, secrets, set_default).await
     }
 
     async fn profile(&self, id: ProfileId) -> Result<Option<Profile>> {
@@ -121,8 +121,8 @@ impl People for SqliteStore {
         self.list_profiles(org).await
     }
 
-    async fn password(&self, profile: ProfileId) -> Result<Option<SecretString>> {
-        self.open_password(profile).await
+    async fn secret(&self, profile: ProfileId, direction: Direction) -> Result<Option<SecretString>> {
+        self.open_secret(profile, direction).await
     }
 
     async fn create_mailboxes(&self, org: &Org, rows: &[NewMailbox], at: Timestamp) -> Result<()> {

@@ -1,13 +1,13 @@
-//! Profiles and their passwords on SQLite.
+//! Profiles on SQLite.
 
 use std::time::Duration;
 
 use mailyard_policy::{
     Reason,
     id::{self, Org, ProfileId, Revision},
+    operation::Direction,
     outbox::Capabilities,
 };
-use secrecy::SecretString;
 use sqlx::{
     Row as _, Sqlite,
     query::Query,
@@ -16,24 +16,29 @@ use sqlx::{
 
 use super::{
     SqliteStore, Tx, commit, count,
+    credentials::{self, select_profiles},
     rows::{Columns as _, Key as _, duration_millis, millis},
 };
-use crate::{Error, Result, people::Profile, query::fold, secret::Envelope};
+use crate::{
+    Error, Result,
+    people::{Profile, Secrets},
+    query::fold,
+};
 
 impl SqliteStore {
     pub(super) async fn insert_profile(
         &self,
         profile: &Profile,
-        password: Option<&SecretString>,
+        secrets: &Secrets,
         set_default: bool,
     ) -> Result<Profile> {
         let mut tx = self.begin().await?;
         refuse_taken_name(&mut tx, profile).await?;
         let query = sqlx::query(
-            "INSERT INTO profile(display_name, name_key, description, incoming_url, outgoing_url, auth, user_name, ca_pem,
+            "INSERT INTO profile(display_name, name_key, description, incoming_url, outgoing_url, ca_pem,
                process_email_from, minimum_interval, max_connections, idle_max, move_failed, alert_owner, owner_email,
-               request_deadline, lanes, profile_id, org, create_time, revision, secret_revision)
-             VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,1,0)",
+               request_deadline, lanes, profile_id, org, create_time, revision)
+             VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,1)",
         );
         bind_settings(query, profile)
             .bind(profile.id.key())
@@ -41,7 +46,7 @@ impl SqliteStore {
             .bind(profile.create_time.as_millis())
             .execute(&mut *tx)
             .await?;
-        self.keep_password(&mut tx, profile, password).await?;
+        self.keep_credentials(&mut tx, profile, secrets).await?;
         if set_default {
             make_default(&mut tx, profile).await?;
         }
@@ -51,7 +56,7 @@ impl SqliteStore {
     pub(super) async fn change_profile(
         &self,
         profile: &Profile,
-        password: Option<&SecretString>,
+        secrets: &Secrets,
         set_default: bool,
     ) -> Result<Profile> {
         let mut tx = self.begin().await?;
@@ -66,13 +71,13 @@ impl SqliteStore {
         }
         refuse_taken_name(&mut tx, profile).await?;
         let query = sqlx::query(
-            "UPDATE profile SET display_name=?, name_key=?, description=?, incoming_url=?, outgoing_url=?, auth=?,
-               user_name=?, ca_pem=?, process_email_from=?, minimum_interval=?, max_connections=?, idle_max=?,
+            "UPDATE profile SET display_name=?, name_key=?, description=?, incoming_url=?, outgoing_url=?, ca_pem=?,
+               process_email_from=?, minimum_interval=?, max_connections=?, idle_max=?,
                move_failed=?, alert_owner=?, owner_email=?, request_deadline=?, lanes=?, revision=revision+1
              WHERE profile_id=?",
         );
         bind_settings(query, profile).bind(profile.id.key()).execute(&mut *tx).await?;
-        self.keep_password(&mut tx, profile, password).await?;
+        self.keep_credentials(&mut tx, profile, secrets).await?;
         if before.lanes != profile.lanes {
             spread_over_lanes(&mut tx, profile, before.lanes).await?;
         }
@@ -83,7 +88,7 @@ impl SqliteStore {
     }
 
     pub(super) async fn find_profile(&self, id: ProfileId) -> Result<Option<Profile>> {
-        let row = sqlx::query("SELECT * FROM profile WHERE profile_id = ?")
+        let row = sqlx::query(select_profiles!("WHERE p.profile_id = ?"))
             .bind(id.key())
             .fetch_optional(&self.readers)
             .await?;
@@ -91,7 +96,7 @@ impl SqliteStore {
     }
 
     pub(super) async fn find_profile_named(&self, org: &Org, name: &str) -> Result<Option<Profile>> {
-        let row = sqlx::query("SELECT * FROM profile WHERE org = ? AND name_key = ?")
+        let row = sqlx::query(select_profiles!("WHERE org = ? AND name_key = ?"))
             .bind(&org.0)
             .bind(fold(name))
             .fetch_optional(&self.readers)
@@ -100,56 +105,11 @@ impl SqliteStore {
     }
 
     pub(super) async fn list_profiles(&self, org: Option<&Org>) -> Result<Vec<Profile>> {
-        let rows = sqlx::query("SELECT * FROM profile WHERE ?1 IS NULL OR org = ?1 ORDER BY name_key, org")
+        let rows = sqlx::query(select_profiles!("WHERE ?1 IS NULL OR org = ?1 ORDER BY name_key, org"))
             .bind(org.map(|org| &org.0))
             .fetch_all(&self.readers)
             .await?;
         rows.iter().map(read_profile).collect()
-    }
-
-    pub(super) async fn open_password(&self, id: ProfileId) -> Result<Option<SecretString>> {
-        let row = sqlx::query("SELECT * FROM secret WHERE profile_id = ?")
-            .bind(id.key())
-            .fetch_optional(&self.readers)
-            .await?;
-        let Some(row) = row else { return Ok(None) };
-        let envelope = Envelope {
-            key_id: row.text("key_id")?,
-            wrapped_key: row.try_get("wrapped_key")?,
-            sealed: row.try_get("sealed")?,
-        };
-        let place = place(&Org(row.text("org")?), id, row.number("revision")?);
-        self.key.open(&place, &envelope).map(Some)
-    }
-
-    async fn keep_password(
-        &self,
-        tx: &mut Tx,
-        profile: &Profile,
-        password: Option<&SecretString>,
-    ) -> Result<()> {
-        let Some(password) = password else { return Ok(()) };
-        let row = sqlx::query(
-            "UPDATE profile SET secret_revision = secret_revision + 1 WHERE profile_id = ? RETURNING secret_revision",
-        )
-        .bind(profile.id.key())
-        .fetch_one(&mut **tx)
-        .await?;
-        let revision = row.number("secret_revision")?;
-        let envelope = self.key.seal(&place(&profile.org, profile.id, revision), password)?;
-        sqlx::query(
-            "INSERT OR REPLACE INTO secret(profile_id, org, revision, key_id, wrapped_key, sealed)
-             VALUES (?,?,?,?,?,?)",
-        )
-        .bind(profile.id.key())
-        .bind(&profile.org.0)
-        .bind(revision as i64)
-        .bind(envelope.key_id)
-        .bind(envelope.wrapped_key)
-        .bind(envelope.sealed)
-        .execute(&mut **tx)
-        .await?;
-        Ok(())
     }
 
     async fn committed_profile(&self, mut tx: Tx, id: ProfileId) -> Result<Profile> {
@@ -171,11 +131,6 @@ async fn make_default(tx: &mut Tx, profile: &Profile) -> Result<()> {
     Ok(())
 }
 
-/// Where a password stands: what its ciphertext is bound to.
-fn place(org: &Org, id: ProfileId, revision: u64) -> String {
-    format!("{org}/profile/{id}/password/{revision}")
-}
-
 type Bound<'q> = Query<'q, Sqlite, SqliteArguments>;
 
 fn bind_settings<'q>(query: Bound<'q>, profile: &Profile) -> Bound<'q> {
@@ -185,8 +140,6 @@ fn bind_settings<'q>(query: Bound<'q>, profile: &Profile) -> Bound<'q> {
         .bind(&profile.description)
         .bind(&profile.incoming_url)
         .bind(&profile.outgoing_url)
-        .bind(&profile.auth)
-        .bind(&profile.user)
         .bind(&profile.ca_pem)
         .bind(millis(profile.process_email_from))
         .bind(duration_millis(profile.minimum_interval))
@@ -243,7 +196,7 @@ async fn spread_over_lanes(tx: &mut Tx, profile: &Profile, lanes_before: u16) ->
 }
 
 async fn fetch_profile(tx: &mut Tx, id: ProfileId) -> Result<Option<Profile>> {
-    let row = sqlx::query("SELECT * FROM profile WHERE profile_id = ?")
+    let row = sqlx::query(select_profiles!("WHERE p.profile_id = ?"))
         .bind(id.key())
         .fetch_optional(&mut **tx)
         .await?;
@@ -252,7 +205,6 @@ async fn fetch_profile(tx: &mut Tx, id: ProfileId) -> Result<Option<Profile>> {
 
 fn read_profile(row: &SqliteRow) -> Result<Profile> {
     let millis = |name| row.number(name).map(Duration::from_millis);
-    let secret_revision = row.number("secret_revision")?;
     Ok(Profile {
         id: ProfileId::from_bytes(row.bytes("profile_id")?),
         org: Org(row.text("org")?),
@@ -260,9 +212,9 @@ fn read_profile(row: &SqliteRow) -> Result<Profile> {
         description: row.text("description")?,
         incoming_url: row.maybe_text("incoming_url")?,
         outgoing_url: row.maybe_text("outgoing_url")?,
-        auth: row.text("auth")?,
-        user: row.text("user_name")?,
-        password_set: secret_revision > 0,
+        credentials: credentials::read(row, Direction::Incoming)?
+            .ok_or_else(|| Error::Corrupt("a profile has no credentials".to_owned()))?,
+        outgoing_credentials: credentials::read(row, Direction::Outgoing)?,
         ca_pem: row.maybe_text("ca_pem")?,
         process_email_from: row.maybe_time("process_email_from")?,
         minimum_interval: millis("minimum_interval")?,
@@ -282,6 +234,5 @@ fn read_profile(row: &SqliteRow) -> Result<Profile> {
         },
         create_time: row.time("create_time")?,
         revision: Revision(row.number("revision")?),
-        secret_revision: Revision(secret_revision),
     })
 }

@@ -7,9 +7,9 @@ use mailyard_policy::{
 use sqlx::{QueryBuilder, Sqlite, sqlite::SqliteRow};
 
 use super::{
-    SqliteStore, Tx, commit, filter,
+    SqliteStore, Tx, commit,
     fleet::guard,
-    mailbox::select,
+    mailbox::push_selection,
     rows::{Columns as _, Key as _, millis, now, parse},
 };
 use crate::{
@@ -312,32 +312,10 @@ async fn add_items(
         " THEN "
     ));
     query.push_bind(Reason::MailboxNotApproved.code());
-    query.push(" END AS reason FROM mailbox m JOIN org g USING (org) WHERE m.org = ");
-    query.push_bind(org.0.clone()).push(" AND ");
+    query.push(" END AS reason FROM mailbox m JOIN org g USING (org) WHERE ");
     push_selection(tx, &mut query, org, selection).await?;
     let done = query.push(") AS s").build().execute(&mut **tx).await?;
     Ok(done.rows_affected())
-}
-
-/// Writes the condition of a selection of mailboxes `m`.
-async fn push_selection(
-    tx: &mut Tx,
-    query: &mut QueryBuilder<Sqlite>,
-    org: &Org,
-    selection: &Selection,
-) -> Result<()> {
-    match selection {
-        Selection::Addresses(_) => {
-            query.push("m.mailbox_id IN (");
-            let mut list = query.separated(", ");
-            for mailbox in select(tx, org, selection).await? {
-                list.push_bind(mailbox.key());
-            }
-            query.push(")");
-        }
-        Selection::Matching(wanted) => filter::push(query, filter::MAILBOXES, wanted)?,
-    }
-    Ok(())
 }
 
 /// Ends a test that was not handed out: it never counted as running.

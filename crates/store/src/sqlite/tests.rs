@@ -4,9 +4,10 @@ use std::os::unix::fs::PermissionsExt as _;
 
 use mailyard_policy::{
     Reason,
+    alert::What,
     id::{Epoch, Incarnation, ShardId, WorkerId},
     mailbox::Kept,
-    operation::{Method, Operation, State},
+    operation::{Kind, Method, Operation, State},
 };
 use sqlx::Executor as _;
 
@@ -95,9 +96,11 @@ async fn written_by_somebody_else(store: &SqliteStore, sql: &'static str) {
     let (worker, incarnation) = (WorkerId("w".to_owned()), Incarnation::new(1));
     store.register(&lead, &worker, incarnation, "test", BUSY).await.expect("a worker");
     for statement in [
-        "INSERT INTO profile(profile_id, org, display_name, name_key, description, auth, user_name, minimum_interval,
-           max_connections, idle_max, move_failed, alert_owner, lanes, create_time, revision, secret_revision)
-         VALUES (zeroblob(16), 'default', 'P', 'p', '', 'basic', 'u', 0, 1, 1, 0, 0, 1, 0, 1, 0)",
+        "INSERT INTO profile(profile_id, org, display_name, name_key, description, minimum_interval,
+           max_connections, idle_max, move_failed, alert_owner, lanes, create_time, revision)
+         VALUES (zeroblob(16), 'default', 'P', 'p', '', 0, 1, 1, 0, 0, 1, 0, 1)",
+        "INSERT INTO credentials(profile_id, direction, authentication, access, user_name)
+         VALUES (zeroblob(16), 'incoming', 'basic', 'impersonation', 'u')",
         "WITH n(i) AS (VALUES ('a'), ('b'), ('c'))
          INSERT INTO mailbox(mailbox_id, org, address, address_key, display_name, name_key, kind, profile_id, methods,
            approval, create_time, revision, shard_id, hash_version, incoming_state, outgoing_state, act_state, health)
@@ -137,6 +140,8 @@ async fn what_cannot_be_understood_is_set_aside_and_comes_back_when_it_can() {
         assert_eq!(counts, store.recount_health().await.expect("counts"));
         let reasons = store.failing_reasons(counts[0].profile).await.expect("reasons");
         assert_eq!(reasons, [(Reason::MailboxStateUnreadable, 1)], "{sql}");
+        let disabled = |kind| What::Disabled(kind, Reason::MailboxStateUnreadable);
+        assert_eq!(told(&store).await, [disabled(Kind::Incoming), disabled(Kind::Outgoing)], "{sql}");
 
         let kept = Kept { operations: [enabled(), enabled(), Operation::default()], ..Kept::default() };
         let mended =
@@ -147,7 +152,15 @@ async fn what_cannot_be_understood_is_set_aside_and_comes_back_when_it_can() {
         let counts = store.health_counts().await.expect("counts");
         assert_eq!((counts[0].ok, counts[0].failing), (3, 0), "{sql}");
         assert_eq!(store.failing_reasons(counts[0].profile).await.expect("reasons"), [], "{sql}");
+        let ended = [What::Recovered(Kind::Incoming), What::Recovered(Kind::Outgoing)];
+        assert_eq!(told(&store).await[2..], ended, "{sql}");
     }
+}
+
+/// What the alert book is still to be told.
+async fn told(store: &SqliteStore) -> Vec<What> {
+    let facts = store.unbooked(9).await.expect("facts");
+    facts.into_iter().map(|fact| fact.fact.expect("a fact").what).collect()
 }
 
 fn enabled() -> Operation {

@@ -41,6 +41,23 @@ pub async fn the_same_body_is_stored_once(store: Arc<dyn Store>) {
     assert_eq!(store.email_content(a.record, CHUNK as u64 + 17).await.unwrap(), None);
 }
 
+pub async fn bodies_of_every_size_come_back(store: Arc<dyn Store>) {
+    let (world, mut claimed) = World::with_mailboxes(store.clone(), 1).await;
+    let mut fence = claimed.remove(0).fence;
+    let sizes = [0, 1, CHUNK - 1, CHUNK, CHUNK + 1, 3 * CHUNK];
+    let email = |(n, size): (usize, usize)| Tracked {
+        body: Body::Whole(Bytes::from(vec![b'0' + n as u8; size])),
+        ..message(n as u128, &format!("item-{n}"))
+    };
+    let emails: Vec<Tracked> = sizes.into_iter().enumerate().map(email).collect();
+    let (empty, others) = emails.split_first().unwrap();
+    world.commit(&mut fence, track([empty.clone()])).await;
+    world.commit(&mut fence, track(others.to_vec())).await;
+    for (email, (n, size)) in emails.iter().zip(sizes.into_iter().enumerate()) {
+        assert_eq!(content(&store, email).await, vec![b'0' + n as u8; size], "{size} bytes");
+    }
+}
+
 pub async fn a_large_body_is_adopted_and_an_unused_one_swept(store: Arc<dyn Store>) {
     let (world, mut claimed) = World::with_mailboxes(store.clone(), 1).await;
     let mut fence = claimed.remove(0).fence;

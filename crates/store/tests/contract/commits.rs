@@ -5,8 +5,8 @@ use std::{sync::Arc, time::Duration};
 use bytes::Bytes;
 use mailyard_policy::{
     Reason, Timestamp,
-    alert::{Regarding, What},
-    id::{self, Epoch, Incarnation, MailboxId, Nonce, Org, OutgoingId, ProfileId},
+    alert::{Fact, Regarding, What},
+    id::{self, Epoch, Incarnation, MailboxId, Nonce, Org, OutgoingId, ProfileId, UploadId},
     mailbox::Kept,
     operation::{Kind, State},
     outbox::Capabilities,
@@ -14,8 +14,8 @@ use mailyard_policy::{
 use mailyard_store::{
     Store,
     fleet::SoleHolder,
-    holder::{Claims, Commit, Cycle, Fence, InboundState, Item, Lane, SeenItem},
-    people::{Approval, NewMailbox, Selection},
+    holder::{Body, Claims, Commit, Cycle, Fence, InboundState, Item, Lane, SeenItem},
+    people::{Approval, NewMailbox, Secrets, Selection},
     query::{Filter, Operator},
 };
 
@@ -83,6 +83,72 @@ pub async fn a_stale_fence_writes_nothing(store: Arc<dyn Store>) {
     assert_eq!(world.emails(Filter::All).await.len(), 1);
 }
 
+pub async fn mail_state_and_cycle_are_written_together_or_not_at_all(store: Arc<dyn Store>) {
+    let (world, mut claimed) = World::with_mailboxes(store.clone(), 1).await;
+    let mut fence = claimed.remove(0).fence;
+    let id = fence.mailbox;
+    let cycle = Cycle {
+        operation: Kind::Incoming,
+        start: at(2),
+        duration: Duration::from_millis(30),
+        items: 2,
+        outcome: "success",
+        reason: None,
+    };
+    let kept = kept(State::Enabled, State::Enabled);
+    let turn = |body: Option<Body>| {
+        let mut last = message(2, "b");
+        last.body = body.unwrap_or(last.body);
+        Commit {
+            cursor: Some(Bytes::from_static(b"next")),
+            seen: seen(&[("a", None), ("b", None), ("c", None)]),
+            kept: Some(kept),
+            cycle: Some(cycle.clone()),
+            facts: vec![Fact {
+                regarding: Regarding::Mailbox(id),
+                what: What::Recovered(Kind::Incoming),
+                at: at(2),
+            }],
+            ..track([message(1, "a"), last])
+        }
+    };
+    let nowhere = Body::Uploaded { upload: UploadId::new(9), hash: [9; 32], size: 9 };
+    fenced(&store.commit(&Fence { commit_ver: fence.commit_ver + 1, ..fence }, turn(None)).await);
+    assert_eq!(refused(store.commit(&fence, turn(Some(nowhere))).await).0, Reason::FieldInvalid);
+    let claimed = store.reload(&fence).await.unwrap();
+    assert_eq!((claimed.fence, claimed.kept, claimed.cursor), (fence, Kept::default(), None));
+    assert_eq!(store.cycles(id).await.unwrap(), []);
+    assert_eq!((store.unbooked(10).await.unwrap().len(), store.inbound(id, 10).await.unwrap().len()), (0, 0));
+    assert_eq!(world.emails(Filter::All).await, []);
+
+    world.commit(&mut fence, turn(None)).await;
+    let claimed = store.reload(&fence).await.unwrap();
+    assert_eq!((claimed.fence, claimed.kept, claimed.has_inbound), (fence, kept, true));
+    assert_eq!(claimed.cursor.as_deref(), Some(&b"next"[..]));
+    assert_eq!(store.cycles(id).await.unwrap(), [cycle]);
+    assert_eq!(store.unbooked(10).await.unwrap().len(), 1);
+    let waiting = store.inbound(id, 10).await.unwrap();
+    assert_eq!(waiting.iter().map(|row| row.item_id.as_str()).collect::<Vec<_>>(), ["c"]);
+    assert_eq!(world.emails(Filter::All).await.len(), 2);
+    assert_eq!(store.health_counts().await.unwrap()[0].ok, 1, "the health moved with it");
+}
+
+pub async fn a_transaction_may_be_large(store: Arc<dyn Store>) {
+    let (_world, mut claimed) = World::with_mailboxes(store.clone(), 1).await;
+    let fence = claimed.remove(0).fence;
+    let name = |n: u128| format!("item-{n:05}");
+    let page = (0..2_500).map(|n| SeenItem { item_id: name(n), received: None }).collect();
+    let fence = store.commit(&fence, Commit { seen: page, ..Commit::default() }).await.unwrap().fence;
+    // Of each two neighbours the second is a copy of the first.
+    let items = (0..2_200).map(|n| message(n / 2, &name(n)));
+    let tracked = store.commit(&fence, track(items)).await.unwrap();
+    assert_eq!((tracked.new_records, tracked.joined), (1_100, 1_100));
+    let again =
+        store.commit(&tracked.fence, track((0..2_200).map(|n| message(n / 2, &name(n))))).await.unwrap();
+    assert_eq!((again.new_records, again.joined), (0, 0), "all of it is known");
+    assert_eq!(store.inbound(fence.mailbox, 10_000).await.unwrap().len(), 300);
+}
+
 pub async fn a_released_shard_is_claimed_with_what_was_kept(store: Arc<dyn Store>) {
     let (world, mut claimed) = World::with_mailboxes(store.clone(), 1).await;
     let mut fence = claimed.remove(0).fence;
@@ -120,7 +186,7 @@ pub async fn an_unknown_outcome_is_read_again(store: Arc<dyn Store>) {
 pub async fn a_mailbox_that_moves_is_taken_from_its_holder(store: Arc<dyn Store>) {
     let (world, mut claimed) = World::with_mailboxes(store.clone(), 1).await;
     let mut fence = claimed.remove(0).fence;
-    let other = store.create_profile(&profile(78, "Other"), None, false).await.unwrap();
+    let other = store.create_profile(&profile(78, "Other"), &Secrets::default(), false).await.unwrap();
     world
         .commit(&mut fence, Commit { kept: Some(kept(State::Enabled, State::Enabled)), ..Commit::default() })
         .await;
@@ -174,7 +240,8 @@ pub async fn another_profile_takes_a_mailbox_from_its_holder_even_in_the_same_sh
     let before = store.mailbox(fence.mailbox).await.unwrap().unwrap();
     let neighbour =
         (100..100_000).find(|n| id::shard(ProfileId::new(*n), fence.mailbox, 1) == before.shard).unwrap();
-    let other = store.create_profile(&profile(neighbour, "Neighbour"), None, false).await.unwrap().id;
+    let other =
+        store.create_profile(&profile(neighbour, "Neighbour"), &Secrets::default(), false).await.unwrap().id;
     let moved = store.update_mailbox(&mailbox(1, Some(other)), before.revision).await.unwrap();
     assert_eq!(moved.shard, before.shard);
     fenced(&store.commit(&fence, Commit::default()).await);
@@ -434,7 +501,7 @@ pub async fn lanes_are_kept_by_the_last_grant(store: Arc<dyn Store>) {
     let profile = store.profile(world.profile).await.unwrap().unwrap();
     assert_eq!(profile.capabilities, known);
     assert_eq!(
-        store.update_profile(&profile, None, false).await.unwrap().capabilities,
+        store.update_profile(&profile, &Secrets::default(), false).await.unwrap().capabilities,
         known,
         "people do not change it"
     );

@@ -10,6 +10,7 @@ use mailyard_policy::{Reason, operation::State};
 use mailyard_store::{
     Error, Store,
     holder::{Commit, Fence, InboundState, Item, SeenItem},
+    people::Secrets,
     query::Filter,
 };
 use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
@@ -156,7 +157,7 @@ pub async fn fenced_commits_follow_the_model(store: Arc<dyn Store>) {
 
 pub async fn health_counts_are_always_what_a_recount_says(store: Arc<dyn Store>) {
     let world = World::new(store.clone()).await;
-    let second = store.create_profile(&profile(78, "Second"), None, false).await.unwrap().id;
+    let second = store.create_profile(&profile(78, "Second"), &Secrets::default(), false).await.unwrap().id;
     world.add(1..=6).await;
     world.grant_all(world.incarnation).await;
     let states = [State::Off, State::Enabled, State::Retrying { failures: 1 }, State::Disabled];
@@ -173,7 +174,7 @@ pub async fn health_counts_are_always_what_a_recount_says(store: Arc<dyn Store>)
             let now = store.profile(second).await.unwrap().unwrap();
             let lanes = 1 + state as u16 * 3;
             store
-                .update_profile(&mailyard_store::people::Profile { lanes, ..now }, None, false)
+                .update_profile(&mailyard_store::people::Profile { lanes, ..now }, &Secrets::default(), false)
                 .await
                 .unwrap();
         }

@@ -5,12 +5,13 @@ use std::sync::Arc;
 use mailyard_policy::{
     Reason,
     id::{Org, ProfileId, Revision},
-    operation::{Method, State},
+    operation::{Direction, Method, State},
+    profile::{Access, Authentication, Credentials, OAuth},
 };
 use mailyard_store::{
     Store,
     holder::Commit,
-    people::{Approval, NewMailbox, Profile, Selection, Settings},
+    people::{Approval, NewMailbox, Profile, Secrets, Selection, Settings},
     query::{ALERT_FIELDS, EMAIL_FIELDS, Field, FieldKind, Filter, MAILBOX_FIELDS, Operator, Value},
 };
 use secrecy::{ExposeSecret as _, SecretString};
@@ -40,9 +41,10 @@ pub async fn settings_are_changed_against_their_revision(store: Arc<dyn Store>) 
 
 pub async fn profile_names_are_unique_ignoring_case(store: Arc<dyn Store>) {
     let world = World::new(store.clone()).await;
-    let created = store.create_profile(&profile(1, "Straße Ost"), None, false).await.unwrap();
+    let created = store.create_profile(&profile(1, "Straße Ost"), &Secrets::default(), false).await.unwrap();
     for (id, name) in [(2, "straße ost"), (3, "STRASSE OST"), (4, "MAIN")] {
-        let (reason, field) = refused(store.create_profile(&profile(id, name), None, false).await);
+        let (reason, field) =
+            refused(store.create_profile(&profile(id, name), &Secrets::default(), false).await);
         assert_eq!(
             (reason, field.as_str()),
             (Reason::ResourceAlreadyExists, "profile.display_name"),
@@ -50,10 +52,19 @@ pub async fn profile_names_are_unique_ignoring_case(store: Arc<dyn Store>) {
         );
     }
     let renamed = Profile { display_name: "main".to_owned(), ..created.clone() };
-    assert_eq!(refused(store.update_profile(&renamed, None, false).await).0, Reason::ResourceAlreadyExists);
+    assert_eq!(
+        refused(store.update_profile(&renamed, &Secrets::default(), false).await).0,
+        Reason::ResourceAlreadyExists
+    );
     let recased = Profile { display_name: "STRASSE ost".to_owned(), ..created.clone() };
-    assert_eq!(store.update_profile(&recased, None, false).await.unwrap().display_name, "STRASSE ost");
-    assert_eq!(refused(store.update_profile(&created, None, false).await).0, Reason::EtagMismatch);
+    assert_eq!(
+        store.update_profile(&recased, &Secrets::default(), false).await.unwrap().display_name,
+        "STRASSE ost"
+    );
+    assert_eq!(
+        refused(store.update_profile(&created, &Secrets::default(), false).await).0,
+        Reason::EtagMismatch
+    );
     let found = store.profile_named(&world.org, "sTRAßE OST").await.unwrap().unwrap();
     assert_eq!((found.id, found.revision), (created.id, Revision(2)));
     let names: Vec<_> =
@@ -66,25 +77,42 @@ pub async fn a_profile_becomes_the_default_with_its_own_writing_or_not_at_all(st
     let world = World::new(store.clone()).await;
     let default = async || store.settings(&world.org).await.unwrap();
     assert_eq!(
-        refused(store.create_profile(&profile(1, "MAIN"), None, true).await).0,
+        refused(store.create_profile(&profile(1, "MAIN"), &Secrets::default(), true).await).0,
         Reason::ResourceAlreadyExists
     );
     assert_eq!((default().await.default_profile, default().await.revision), (None, Revision(0)));
-    let first = store.create_profile(&profile(1, "First"), None, true).await.unwrap();
+    let first = store.create_profile(&profile(1, "First"), &Secrets::default(), true).await.unwrap();
     assert_eq!((default().await.default_profile, default().await.revision), (Some(first.id), Revision(1)));
-    let second = store.create_profile(&profile(2, "Second"), None, false).await.unwrap();
+    let second = store.create_profile(&profile(2, "Second"), &Secrets::default(), false).await.unwrap();
     assert_eq!(default().await.default_profile, Some(first.id));
     let late = Profile { revision: Revision(9), ..second.clone() };
-    assert_eq!(refused(store.update_profile(&late, None, true).await).0, Reason::EtagMismatch);
+    assert_eq!(refused(store.update_profile(&late, &Secrets::default(), true).await).0, Reason::EtagMismatch);
     assert_eq!(default().await.default_profile, Some(first.id));
-    let second = store.update_profile(&second, None, true).await.unwrap();
-    store.update_profile(&second, None, true).await.unwrap();
+    let second = store.update_profile(&second, &Secrets::default(), true).await.unwrap();
+    store.update_profile(&second, &Secrets::default(), true).await.unwrap();
     assert_eq!((default().await.default_profile, default().await.revision), (Some(second.id), Revision(2)));
 }
 
 pub async fn profiles_come_back_as_they_were_set(store: Arc<dyn Store>) {
-    let full = Profile { ca_pem: Some("PEM".to_owned()), ..profile(1, "Full") };
-    assert_eq!(store.create_profile(&full, None, false).await.unwrap(), full);
+    let oauth = OAuth {
+        tenant: "contoso.example".to_owned(),
+        client: "application".to_owned(),
+        certificate_pem: "CERTIFICATE".to_owned(),
+        authority: Some("https://login.contoso.example".to_owned()),
+        resource: Some("https://mail.contoso.example".to_owned()),
+    };
+    let outgoing = Credentials {
+        authentication: Authentication::OAuth,
+        access: Access::Delegation,
+        oauth: Some(oauth),
+        ..Credentials::none()
+    };
+    let full = Profile {
+        ca_pem: Some("PEM".to_owned()),
+        outgoing_credentials: Some(outgoing),
+        ..profile(1, "Full")
+    };
+    assert_eq!(store.create_profile(&full, &Secrets::default(), false).await.unwrap(), full);
     let bare = Profile {
         incoming_url: None,
         outgoing_url: None,
@@ -93,11 +121,14 @@ pub async fn profiles_come_back_as_they_were_set(store: Arc<dyn Store>) {
         request_deadline: None,
         ..profile(2, "Bare")
     };
-    assert_eq!(store.create_profile(&bare, None, false).await.unwrap(), bare);
+    assert_eq!(store.create_profile(&bare, &Secrets::default(), false).await.unwrap(), bare);
     assert_eq!(store.profile(full.id).await.unwrap(), Some(full));
     assert_eq!(store.profile(ProfileId::new(3)).await.unwrap(), None);
     let gone = profile(3, "Gone");
-    assert_eq!(refused(store.update_profile(&gone, None, false).await).0, Reason::ResourceNotFound);
+    assert_eq!(
+        refused(store.update_profile(&gone, &Secrets::default(), false).await).0,
+        Reason::ResourceNotFound
+    );
 }
 
 pub async fn an_import_is_all_or_nothing_and_names_the_row(store: Arc<dyn Store>) {
@@ -340,16 +371,39 @@ pub async fn bad_filters_and_tokens_are_refused(store: Arc<dyn Store>) {
     store.emails(&org, &Filter::And(vec![Filter::All; 299]), &page(None, 5)).await.unwrap();
 }
 
-pub async fn passwords_come_back_and_change(store: Arc<dyn Store>) {
-    let secret = |text: &str| SecretString::from(text);
-    let created = store.create_profile(&profile(1, "P"), Some(&secret("Grünkohl-1")), false).await.unwrap();
-    assert!(created.password_set && created.secret_revision == Revision(1));
-    let read =
-        async || store.password(created.id).await.unwrap().map(|found| found.expose_secret().to_owned());
-    assert_eq!(read().await.as_deref(), Some("Grünkohl-1"));
-    let same = store.update_profile(&created, None, false).await.unwrap();
-    assert_eq!((read().await.as_deref(), same.secret_revision), (Some("Grünkohl-1"), Revision(1)));
-    let changed = store.update_profile(&same, Some(&secret("second")), false).await.unwrap();
-    assert_eq!((read().await.as_deref(), changed.secret_revision), (Some("second"), Revision(2)));
-    assert_eq!(store.password(ProfileId::new(5)).await.unwrap().map(|_| ()), None);
+pub async fn secrets_come_back_and_change(store: Arc<dyn Store>) {
+    let secrets = |incoming: Option<&str>, outgoing: Option<&str>| Secrets {
+        incoming: incoming.map(SecretString::from),
+        outgoing: outgoing.map(SecretString::from),
+    };
+    let id = ProfileId::new(1);
+    let read = async || {
+        let mut both = Vec::new();
+        for direction in [Direction::Incoming, Direction::Outgoing] {
+            let found = store.secret(id, direction).await.unwrap();
+            both.push(found.map_or(String::new(), |found| found.expose_secret().to_owned()));
+        }
+        both.join(" ")
+    };
+    let revisions = |profile: &Profile| {
+        let own = profile.outgoing_credentials.as_ref();
+        (profile.credentials.secret_revision.0, own.map(|own| own.secret_revision.0))
+    };
+    let created =
+        store.create_profile(&profile(1, "P"), &secrets(Some("Grünkohl-1"), None), false).await.unwrap();
+    assert_eq!((revisions(&created), read().await.as_str()), ((1, None), "Grünkohl-1 Grünkohl-1"));
+    let same = store.update_profile(&created, &secrets(None, None), false).await.unwrap();
+    assert_eq!((revisions(&same), read().await.as_str()), ((1, None), "Grünkohl-1 Grünkohl-1"));
+    let changed = store.update_profile(&same, &secrets(Some("second"), None), false).await.unwrap();
+    assert_eq!((revisions(&changed), read().await.as_str()), ((2, None), "second second"));
+    let own = Credentials { user: "sender".to_owned(), ..Credentials::none() };
+    let split = Profile { outgoing_credentials: Some(own), ..changed };
+    let split = store.update_profile(&split, &secrets(None, None), false).await.unwrap();
+    assert_eq!((revisions(&split), read().await.as_str()), ((2, Some(0)), "second "));
+    let split = store.update_profile(&split, &secrets(None, Some("third")), false).await.unwrap();
+    assert_eq!((revisions(&split), read().await.as_str()), ((2, Some(1)), "second third"));
+    let joined = Profile { outgoing_credentials: None, ..split };
+    let joined = store.update_profile(&joined, &secrets(None, None), false).await.unwrap();
+    assert_eq!((revisions(&joined), read().await.as_str()), ((2, None), "second second"));
+    assert_eq!(store.secret(ProfileId::new(5), Direction::Incoming).await.unwrap().map(|_| ()), None);
 }

@@ -11,7 +11,7 @@ use mailyard_policy::{
 use mailyard_store::{
     Store,
     holder::{Claimed, Commit},
-    people::{Approval, LongState, NewMailbox, Selection, TestOutcome, TestResult},
+    people::{Approval, LongState, NewMailbox, Secrets, Selection, TestOutcome, TestResult},
     query::{Filter, Operator},
 };
 
@@ -168,7 +168,7 @@ pub async fn operations_are_listed_by_organization_page_by_page(store: Arc<dyn S
 
 pub async fn held_profiles_wait(store: Arc<dyn Store>) {
     let (world, _) = approved(&store, 2).await;
-    let other = store.create_profile(&profile(78, "Other"), None, false).await.unwrap().id;
+    let other = store.create_profile(&profile(78, "Other"), &Secrets::default(), false).await.unwrap().id;
     store.create_mailboxes(&world.org, &[mailbox(3, Some(other))], at(0)).await.unwrap();
     let all = Selection::Matching(Filter::All);
     store.decide_approval(&world.org, &all, Approval::Approved, at(0)).await.unwrap();

@@ -9,13 +9,14 @@ use mailyard_policy::{
     mailbox::Kept,
     operation::{Kind, Method, Operation, State},
     outbox::Capabilities,
+    profile::Credentials,
     tracking::{Head, MessageKey},
 };
 use mailyard_store::{
     Error, Store,
     fleet::{Grant, Leadership, SoleHolder},
     holder::{Body, Claimed, Commit, Fence, Item, Tracked},
-    people::{MailboxKind, NewMailbox, Profile},
+    people::{MailboxKind, NewMailbox, Profile, Secrets},
     query::{Filter, Operator, Page, Value},
     records::{NewOutgoing, OutgoingBody, OutgoingContent},
 };
@@ -45,7 +46,7 @@ impl World {
         store.register(&lead, &worker, incarnation, "test", LONG).await.unwrap();
         let world =
             Self { store, org: Org::default(), lead, worker, incarnation, profile: ProfileId::new(77) };
-        world.store.create_profile(&profile(77, "Main"), None, false).await.unwrap();
+        world.store.create_profile(&profile(77, "Main"), &Secrets::default(), false).await.unwrap();
         world
     }
 
@@ -134,9 +135,8 @@ pub fn profile(id: u128, name: &str) -> Profile {
         description: "for tests".to_owned(),
         incoming_url: Some("https://mail.contoso.example/ews".to_owned()),
         outgoing_url: Some("https://mail.contoso.example/ews".to_owned()),
-        auth: "basic".to_owned(),
-        user: "svc@contoso.example".to_owned(),
-        password_set: false,
+        credentials: Credentials { user: "svc@contoso.example".to_owned(), ..Credentials::none() },
+        outgoing_credentials: None,
         ca_pem: None,
         process_email_from: Some(at(-5)),
         minimum_interval: Duration::from_mins(1),
@@ -150,7 +150,6 @@ pub fn profile(id: u128, name: &str) -> Profile {
         capabilities: Capabilities::default(),
         create_time: at(0),
         revision: Revision(1),
-        secret_revision: Revision(0),
     }
 }
 

@@ -131,7 +131,8 @@ pub(super) fn goes_again(given: &str, attempt: usize, error: &mailyard_store::Er
     given.is_empty() && attempt < ATTEMPTS && race
 }
 
-/// The fields to change: those of the mask, `*` for all; without a mask those that `is_set`.
+/// The fields to change: those of the mask, `*` for all, and with a field those inside it; without a mask those that
+/// `is_set`.
 pub(super) fn fields(
     mask: Option<&FieldMask>,
     known: &'static [&'static str],
@@ -140,13 +141,17 @@ pub(super) fn fields(
     let Some(mask) = mask.filter(|mask| !mask.paths.is_empty()) else {
         return Ok(known.iter().copied().filter(|field| is_set(field)).collect());
     };
+    let names = |path: &str, field: &str| {
+        let rest = field.strip_prefix(path);
+        path == "*" || rest.is_some_and(|rest| rest.is_empty() || rest.starts_with('.'))
+    };
     let mut input = Input::default();
-    for path in mask.paths.iter().filter(|path| *path != "*" && !known.contains(&path.as_str())) {
+    for path in mask.paths.iter().filter(|path| !known.iter().any(|field| names(path, field))) {
         let fields = known.join(", ");
         input.wrong("update_mask", format!("{} is none of the fields {fields}", shown(path)));
     }
     input.done()?;
-    let named = |field: &str| mask.paths.iter().any(|path| path == "*" || path == field);
+    let named = |field: &str| mask.paths.iter().any(|path| names(path, field));
     Ok(known.iter().copied().filter(|field| named(field)).collect())
 }
 
@@ -154,7 +159,7 @@ pub(super) fn fields(
 mod tests {
     use super::*;
 
-    const KNOWN: &[&str] = &["name", "size", "kind"];
+    const KNOWN: &[&str] = &["name", "size", "kind", "house.roof", "house.door"];
 
     #[test]
     fn a_mask_names_fields_and_without_one_it_is_what_is_set() {
@@ -164,6 +169,9 @@ mod tests {
         assert_eq!(of(Some(mask(&[]))), Some(vec!["size"]));
         assert_eq!(of(Some(mask(&["kind", "name", "kind"]))), Some(vec!["name", "kind"]));
         assert_eq!(of(Some(mask(&["*"]))), Some(KNOWN.to_vec()));
+        assert_eq!(of(Some(mask(&["house", "size"]))), Some(vec!["size", "house.roof", "house.door"]));
+        assert_eq!(of(Some(mask(&["house.door"]))), Some(vec!["house.door"]));
+        assert_eq!(of(Some(mask(&["hou"]))), None);
         let refused = fields(Some(&mask(&["name", "colour"])), KNOWN, |_| true).expect_err("unknown");
         assert!(refused.message().contains("\"colour\" is none of the fields name, size, kind"), "{refused}");
     }

@@ -29,7 +29,7 @@ use super::{
     refuse::{Told, not_found},
     with_one_more,
 };
-use crate::{filter, page_token::Listing};
+use crate::{filter, lanes::lane as lane_of, page_token::Listing};
 use draft::Draft;
 
 type Wire = mailyard_wire::admin::Profile;
@@ -44,9 +44,8 @@ impl ProfileService for Api {
         let message = message.unwrap_or_default();
         let mut draft = Draft::new(org.clone(), ProfileId::new(new_id()?), self.now(), &self.deployment);
         draft.apply(&message, draft::FIELDS);
-        draft.require_password();
-        let (profile, password) = draft.checked()?;
-        let profile = self.store.create_profile(&profile, password.as_ref(), set_default).await.told()?;
+        let (profile, secrets) = draft.checked()?;
+        let profile = self.store.create_profile(&profile, &secrets, set_default).await.told()?;
         tracing::info!(profile = %profile.id, "a profile was made");
         self.tell_profile(&org, profile).await
     }
@@ -57,7 +56,7 @@ impl ProfileService for Api {
         let mut fields = fields(update_mask.as_ref(), draft::FIELDS, |field| draft::is_set(&message, field))?;
         if update_mask.is_some_and(|mask| mask.paths.iter().any(|path| path == "*")) {
             // A password cannot be read, so who writes everything back cannot mean to clear it.
-            fields.retain(|field| *field != "password" || !message.password.is_empty());
+            fields.retain(|field| !field.ends_with(".password") || draft::is_set(&message, field));
         }
         let mut attempt = 1;
         loop {
@@ -65,8 +64,8 @@ impl ProfileService for Api {
             check_etag("profile.etag", &message.etag, before.revision)?;
             let (org, mut draft) = (before.org.clone(), Draft::of(before, &self.deployment));
             draft.apply(&message, &fields);
-            let (profile, password) = draft.checked()?;
-            match self.store.update_profile(&profile, password.as_ref(), set_default).await {
+            let (profile, secrets) = draft.checked()?;
+            match self.store.update_profile(&profile, &secrets, set_default).await {
                 Err(error) if goes_again(&message.etag, attempt, &error) => {
                     attempt += 1;
                 }
@@ -131,7 +130,8 @@ impl Api {
         named.ok_or_else(|| not_found(field, "profile", &last))
     }
 
-    /// Why the server of a profile is left alone by the lane of a mailbox, or by any lane.
+    /// Why the server of a profile is left alone by the lane of a mailbox, or by any lane. A lane that cannot be
+    /// understood holds nothing back: its holder forgets it.
     pub(super) async fn held_back(
         &self,
         profile: &Profile,
@@ -145,7 +145,8 @@ impl Api {
             None => 0..profile.lanes.max(1),
         };
         for lane in lanes {
-            if let Some(reason) = self.store.lane(profile.id, lane).await.told()?.and_then(|lane| lane.open) {
+            let kept = lane_of(&*self.store, profile, lane).await.told()?;
+            if let Some(reason) = kept.ok().flatten().and_then(|lane| lane.open) {
                 return Ok(Some(reason));
             }
         }

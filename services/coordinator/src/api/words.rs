@@ -3,6 +3,7 @@
 use mailyard_policy::{
     Reason,
     operation::{Kind, Method},
+    profile::{Access, Authentication},
 };
 use mailyard_store::{
     people::{Approval, LongState, MailboxKind, TestResult},
@@ -15,6 +16,43 @@ use super::input::Input;
 /// The code of a reason; empty: there is none.
 pub(super) fn code(reason: Option<Reason>) -> String {
     reason.map(|reason| reason.code().to_owned()).unwrap_or_default()
+}
+
+pub(super) fn authentication(authentication: Authentication) -> admin::Authentication {
+    match authentication {
+        Authentication::Auto => admin::Authentication::Auto,
+        Authentication::Basic => admin::Authentication::Basic,
+        Authentication::Ntlm => admin::Authentication::Ntlm,
+        Authentication::Negotiate => admin::Authentication::Negotiate,
+        Authentication::OAuth => admin::Authentication::Oauth,
+    }
+}
+
+/// The scheme that a message names, if this version can do it.
+pub(super) fn wanted_authentication(wanted: i32) -> Option<Authentication> {
+    match admin::Authentication::try_from(wanted).ok()? {
+        admin::Authentication::Auto => Some(Authentication::Auto),
+        admin::Authentication::Basic => Some(Authentication::Basic),
+        admin::Authentication::Ntlm => Some(Authentication::Ntlm),
+        admin::Authentication::Negotiate => Some(Authentication::Negotiate),
+        admin::Authentication::Unspecified | admin::Authentication::Oauth => None,
+    }
+}
+
+pub(super) fn access(access: Access) -> admin::Access {
+    match access {
+        Access::Impersonation => admin::Access::Impersonation,
+        Access::Delegation => admin::Access::Delegation,
+    }
+}
+
+/// The access that a message names.
+pub(super) fn wanted_access(wanted: i32) -> Option<Access> {
+    match admin::Access::try_from(wanted).ok()? {
+        admin::Access::Impersonation => Some(Access::Impersonation),
+        admin::Access::Delegation => Some(Access::Delegation),
+        admin::Access::Unspecified => None,
+    }
 }
 
 pub(super) fn mailbox_kind(kind: MailboxKind) -> admin::MailboxKind {

@@ -227,9 +227,8 @@ fn profile(id: u128, name: &str) -> Profile {
         description: String::new(),
         incoming_url: None,
         outgoing_url: None,
-        auth: "basic".to_owned(),
-        user: String::new(),
-        password_set: false,
+        credentials: mailyard_policy::profile::Credentials::none(),
+        outgoing_credentials: None,
         ca_pem: None,
         process_email_from: None,
         minimum_interval: std::time::Duration::ZERO,
@@ -243,6 +242,5 @@ fn profile(id: u128, name: &str) -> Profile {
         capabilities: mailyard_policy::outbox::Capabilities::default(),
         create_time: Timestamp::EPOCH,
         revision: mailyard_policy::id::Revision(1),
-        secret_revision: mailyard_policy::id::Revision(1),
     }
 }

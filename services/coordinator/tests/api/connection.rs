@@ -7,7 +7,7 @@ use mailyard_wire::admin::{Profile, TestConnectionRequest};
 use tokio_stream::StreamExt as _;
 use tonic::Status;
 
-use crate::house::{House, create, name, profile, told};
+use crate::house::{House, create, credentials, name, profile, told};
 
 struct Exchange {
     simulator: Simulator,
@@ -22,8 +22,7 @@ async fn exchange() -> Exchange {
     let profile = Profile {
         incoming_url: ready.ews_url.clone(),
         outgoing_url: ready.ews_url.clone(),
-        user: ready.user.clone(),
-        password: ready.password.clone(),
+        credentials: Some(credentials(&ready.user, &ready.password)),
         ca_pem: Some(std::fs::read_to_string(&ready.ca_file).unwrap()),
         ..profile()
     };
@@ -36,7 +35,8 @@ fn inline(profile: Profile, address: &str) -> TestConnectionRequest {
 
 /// The steps as lines: step, outcome and reason.
 async fn steps(house: &House, request: TestConnectionRequest) -> Result<String, Status> {
-    let password = request.profile.as_ref().map(|profile| profile.password.clone()).unwrap_or_default();
+    let own = request.profile.as_ref().and_then(|profile| profile.credentials.as_ref());
+    let password = own.map(|own| own.password.clone()).unwrap_or_default();
     let mut answers = house.profiles().test_connection(request).await?.into_inner();
     let mut lines = String::new();
     while let Some(answer) = answers.next().await {
@@ -64,7 +64,8 @@ async fn a_connection_is_tested_step_by_step_before_anything_is_stored() {
     assert_eq!(steps(&house, inline(unnamed, &address)).await.unwrap(), WELL);
 
     let mut table = String::new();
-    let wrong_password = Profile { password: "wrong".into(), ..profile.clone() };
+    let user = &simulator.ready().user;
+    let wrong_password = Profile { credentials: Some(credentials(user, "wrong")), ..profile.clone() };
     let untrusted = Profile { ca_pem: None, ..profile.clone() };
     let nobody = Profile { outgoing_url: "https://127.0.0.1:9/EWS/Exchange.asmx".into(), ..profile.clone() };
     for (what, profile, address) in [
@@ -96,7 +97,8 @@ async fn a_stored_profile_is_tested_with_its_stored_password() {
     let mut table = String::new();
     let both = TestConnectionRequest { profile: Some(profile.clone()), ..request.clone() };
     let unknown = TestConnectionRequest { name: name("emailServerProfiles", "None"), ..request };
-    let no_password = Profile { password: String::new(), ..profile.clone() };
+    let no_password =
+        Profile { credentials: Some(credentials(&simulator.ready().user, "")), ..profile.clone() };
     for (what, request) in [
         ("neither", TestConnectionRequest::default()),
         ("both", both),

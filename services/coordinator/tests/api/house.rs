@@ -223,15 +223,23 @@ pub fn at(seconds: i64) -> Timestamp {
     Timestamp::from_millis(1_772_000_000_000 + seconds * 1000)
 }
 
+/// Credentials of Basic authentication.
+pub fn credentials(user: &str, password: &str) -> admin::Credentials {
+    admin::Credentials {
+        authentication: Authentication::Basic.into(),
+        user: user.to_owned(),
+        password: password.to_owned(),
+        ..admin::Credentials::default()
+    }
+}
+
 /// A profile with which nothing is wrong.
 pub fn profile() -> admin::Profile {
     admin::Profile {
         display_name: "Main".to_owned(),
         incoming_url: "https://mail.contoso.example/EWS/Exchange.asmx".to_owned(),
         outgoing_url: "https://mail.contoso.example/EWS/Exchange.asmx".to_owned(),
-        authentication: Authentication::Basic.into(),
-        user: "CONTOSO\\svc".to_owned(),
-        password: PASSWORD.to_owned(),
+        credentials: Some(credentials("CONTOSO\\svc", PASSWORD)),
         owner_email: Some("boss@contoso.example".to_owned()),
         ..admin::Profile::default()
     }

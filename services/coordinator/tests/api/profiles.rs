@@ -5,11 +5,12 @@ use std::fmt::Write as _;
 use mailyard_policy::{
     Reason,
     id::{Epoch, ProfileId},
+    operation::Direction,
 };
 use mailyard_store::holder::Lane;
 use mailyard_wire::{
     FieldMask,
-    admin::{GetProfileRequest, ListProfilesRequest, Profile, UpdateProfileRequest},
+    admin::{Credentials, GetProfileRequest, ListProfilesRequest, Profile, UpdateProfileRequest},
     convert::duration,
 };
 use secrecy::ExposeSecret as _;
@@ -17,6 +18,10 @@ use secrecy::ExposeSecret as _;
 use crate::house::{House, PARENT, PASSWORD, answered, create, name, profile, told};
 
 type Change = (&'static str, fn(&mut Profile));
+
+fn own(profile: &mut Profile) -> &mut Credentials {
+    profile.credentials.get_or_insert_default()
+}
 
 /// Each breaks a good profile in one way.
 const WRONG: &[Change] = &[
@@ -36,11 +41,15 @@ const WRONG: &[Change] = &[
     ("a password with a slash in the URL", |it| {
         it.outgoing_url = "https://me:Tannen/baum@contoso.example/".into();
     }),
-    ("a scheme of the future", |it| it.authentication = 99),
-    ("no user", |it| it.user.clear()),
-    ("a user that Basic cannot carry", |it| it.user = "a:b".into()),
-    ("no password", |it| it.password.clear()),
-    ("a password with a line end", |it| it.password.push('\n')),
+    ("a scheme of the future", |it| own(it).authentication = 99),
+    ("no user", |it| own(it).user.clear()),
+    ("a user that Basic cannot carry", |it| own(it).user = "a:b".into()),
+    ("no password", |it| own(it).password.clear()),
+    ("a password with a line end", |it| own(it).password.push('\n')),
+    ("an access that is none", |it| own(it).access = 7),
+    ("another sender without a password", |it| {
+        it.outgoing_credentials = Some(Credentials { user: "sender".into(), ..Credentials::default() });
+    }),
     ("no certificate", |it| it.ca_pem = Some("nonsense".into())),
     ("a certificate cut in two", |it| {
         it.ca_pem = Some("-----BEGIN CERTIFICATE-----\nAAAA\n-----END CERTIFICATE-----\n".into());
@@ -59,7 +68,7 @@ const WRONG: &[Change] = &[
     }),
     ("much at once", |it| {
         it.display_name.clear();
-        it.user.clear();
+        own(it).user.clear();
         it.max_connections = 1000;
     }),
 ];
@@ -93,12 +102,13 @@ async fn a_profile_has_its_defaults_and_never_tells_its_password() {
     let house = House::new().await;
     let request = mailyard_wire::admin::CreateProfileRequest { set_default: true, ..create(profile()) };
     let made = answered(house.profiles().create_profile(request).await);
-    assert!(made.password_set && made.is_default && made.password.is_empty());
+    let own = made.credentials.clone().unwrap();
+    assert!(own.password_set && made.is_default && own.password.is_empty());
     assert_eq!((made.max_connections, made.alert_owner, made.etag.as_str()), (10, Some(true), "\"1\""));
     assert_eq!(made.idle_max, Some(duration(std::time::Duration::from_hours(1))));
     let id: ProfileId = made.uid.parse().unwrap();
     assert_eq!(made.name, name("emailServerProfiles", &made.uid));
-    let stored = house.store.password(id).await.unwrap().unwrap();
+    let stored = house.store.secret(id, Direction::Incoming).await.unwrap().unwrap();
     assert_eq!(stored.expose_secret(), PASSWORD);
     for last in [made.uid.as_str(), "main", "MAIN"] {
         let request = GetProfileRequest { name: name("emailServerProfiles", last) };
@@ -181,13 +191,17 @@ async fn an_update_changes_what_its_mask_names_if_nobody_was_quicker() {
     let changed = answered(house.profiles().update_profile(cleared).await);
     assert_eq!((changed.owner_email, changed.alert_owner), (None, Some(false)));
 
-    let secret = Profile { password: "another-secret".into(), etag: changed.etag.clone(), ..named.clone() };
-    let changed = answered(house.profiles().update_profile(update(secret, &["password"])).await);
+    let password = Credentials { password: "another-secret".into(), ..Credentials::default() };
+    let secret = Profile { credentials: Some(password), etag: changed.etag.clone(), ..named.clone() };
+    let changed = answered(house.profiles().update_profile(update(secret, &["credentials.password"])).await);
     let id: ProfileId = made.uid.parse().unwrap();
-    assert_eq!(house.store.password(id).await.unwrap().unwrap().expose_secret(), "another-secret");
+    assert_eq!(
+        house.store.secret(id, Direction::Incoming).await.unwrap().unwrap().expose_secret(),
+        "another-secret"
+    );
     let everything = Profile { description: "all".into(), ..changed };
     let kept = answered(house.profiles().update_profile(update(everything, &["*"])).await);
-    assert!(kept.password_set && kept.description == "all", "{kept:?}");
+    assert!(kept.credentials.clone().unwrap().password_set && kept.description == "all", "{kept:?}");
     assert_eq!(house.nudges(), 5);
 
     let mut table = String::new();
@@ -195,7 +209,7 @@ async fn an_update_changes_what_its_mask_names_if_nobody_was_quicker() {
     for (what, profile, paths) in [
         ("an old etag", Profile { etag: "\"1\"".into(), ..set.clone() }, &[][..]),
         ("a field that is none", set.clone(), &["colour", "description"]),
-        ("an empty password", named.clone(), &["password"]),
+        ("an empty password", named.clone(), &["credentials.password"]),
         ("an empty name", named.clone(), &["display_name"]),
         ("a URL less", named.clone(), &["outgoing_url"]),
         (

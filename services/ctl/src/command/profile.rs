@@ -5,10 +5,7 @@ mod test;
 
 use mailyard_wire::{
     FieldMask,
-    admin::{
-        self, Authentication, CreateProfileRequest, GetProfileRequest, ListProfilesRequest,
-        UpdateProfileRequest,
-    },
+    admin::{self, CreateProfileRequest, GetProfileRequest, ListProfilesRequest, UpdateProfileRequest},
     name,
 };
 
@@ -114,7 +111,7 @@ async fn update(ctl: &mut Ctl, called: &str, etag: Option<String>, fields: Field
     }
     let server = ctl.server().await?;
     profile.name = server.name(name::PROFILES, called);
-    let mask = FieldMask { paths: paths.into_iter().map(ToOwned::to_owned).collect() };
+    let mask = FieldMask { paths };
     let text = changed(&mask.paths, set_default);
     let request = UpdateProfileRequest { profile: Some(profile), update_mask: Some(mask), set_default };
     let profile = server.call(server.profiles().update_profile(request)).await?;
@@ -155,10 +152,6 @@ async fn all(server: &Server, filter: &str) -> Result<Vec<admin::Profile>, Failu
 }
 
 fn object(profile: &admin::Profile) -> Object {
-    let auth = match profile.authentication() {
-        Authentication::Unspecified => "",
-        Authentication::Basic => "basic",
-    };
     let found = profile.capabilities.unwrap_or_default();
     let capabilities = Object::new()
         .maybe("consumes_draft", found.consumes_draft)
@@ -169,10 +162,13 @@ fn object(profile: &admin::Profile) -> Object {
         .text("id", &profile.uid)
         .text("description", &profile.description)
         .text("incoming_url", &profile.incoming_url)
-        .text("outgoing_url", &profile.outgoing_url)
-        .text("auth", auth)
-        .text("user", &profile.user)
-        .flag("password_set", profile.password_set)
+        .text("outgoing_url", &profile.outgoing_url);
+    let object = credentials(object, &profile.credentials.clone().unwrap_or_default());
+    let object = match &profile.outgoing_credentials {
+        Some(own) => object.object("outgoing_credentials", credentials(Object::new(), own)),
+        None => object,
+    };
+    let object = object
         .text("ca_pem", profile.ca_pem())
         .time("process_email_from", profile.process_email_from.as_ref())
         .span("min_poll_interval", profile.min_poll_interval.as_ref())
@@ -187,4 +183,12 @@ fn object(profile: &admin::Profile) -> Object {
         .time("create_time", profile.create_time.as_ref())
         .text("etag", &profile.etag);
     if capabilities.entries().is_empty() { object } else { object.object("capabilities", capabilities) }
+}
+
+fn credentials(object: Object, credentials: &admin::Credentials) -> Object {
+    object
+        .word("auth", credentials.authentication().as_str_name(), "AUTHENTICATION_")
+        .word("access", credentials.access().as_str_name(), "ACCESS_")
+        .text("user", &credentials.user)
+        .flag("password_set", credentials.password_set)
 }

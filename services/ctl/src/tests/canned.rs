@@ -3,11 +3,11 @@
 use mailyard_wire::{
     Duration, Timestamp,
     admin::{
-        Alert, AlertCount, AlertLevel, AlertScope, AlertState, Approval, Authentication, Capabilities,
-        ConnectionStep, Cycle, CycleOutcome, LongState, Mailbox, MailboxKind, MailboxOperation,
-        MailboxOperations, MailboxState, MailboxTestResult, Method, Operation, OperationCount, OperationKind,
-        OperationState, Profile, ProfileStatus, Settings, Status, StepOutcome, TestConnectionResponse,
-        TestResult, TestStatus, WatchOperationResponse, Why, WorkerStatus,
+        Access, Alert, AlertCount, AlertLevel, AlertScope, AlertState, Approval, Authentication,
+        Capabilities, ConnectionStep, Credentials, Cycle, CycleOutcome, LongState, Mailbox, MailboxKind,
+        MailboxOperation, MailboxOperations, MailboxState, MailboxTestResult, Method, Operation,
+        OperationCount, OperationKind, OperationState, Profile, ProfileStatus, Settings, Status, StepOutcome,
+        TestConnectionResponse, TestResult, TestStatus, WatchOperationResponse, Why, WorkerStatus,
     },
     records::{Direction, Email, EmailState},
 };
@@ -33,9 +33,13 @@ pub fn profile() -> Profile {
         display_name: "Head office".into(),
         incoming_url: "https://mail.contoso.test/EWS/Exchange.asmx".into(),
         outgoing_url: "https://mail.contoso.test/EWS/Exchange.asmx".into(),
-        authentication: Authentication::Basic.into(),
-        user: r"CONTOSO\sync".into(),
-        password_set: true,
+        credentials: Some(Credentials {
+            authentication: Authentication::Basic.into(),
+            access: Access::Impersonation.into(),
+            user: r"CONTOSO\sync".into(),
+            password_set: true,
+            ..Credentials::default()
+        }),
         ca_pem: Some("-----BEGIN CERTIFICATE-----\nMII…\n-----END CERTIFICATE-----\n".into()),
         process_email_from: at(0),
         min_poll_interval: span(60, 0),

@@ -90,6 +90,17 @@ impl Fake {
         let failure = state.failures.get_mut(method).and_then(VecDeque::pop_front);
         failure.map_or(Ok(()), Err)
     }
+
+    /// The secrets of a profile, which the text of a message does not tell.
+    fn hear_secrets(&self, profile: Option<Profile>) -> Profile {
+        let profile = profile.unwrap_or_default();
+        let both = [profile.credentials, profile.outgoing_credentials].into_iter().flatten();
+        let all = both.flat_map(|own| [own.password, own.oauth.unwrap_or_default().certificate_pem]);
+        for secret in all.filter(|secret| !secret.is_empty()) {
+            self.state().heard.push(format!("its_secret {secret:?}"));
+        }
+        canned::profile()
+    }
 }
 
 /// Two rows a page, whatever is asked for.
@@ -115,12 +126,8 @@ macro_rules! service {
 }
 
 service! { ProfileService {
-    create_profile: CreateProfileRequest => Profile = |fake, request| {
-        let password = request.profile.unwrap_or_default().password;
-        fake.state().heard.push(format!("its_password {password:?}"));
-        canned::profile()
-    };
-    update_profile: UpdateProfileRequest => Profile = |_, _| canned::profile();
+    create_profile: CreateProfileRequest => Profile = |fake, request| fake.hear_secrets(request.profile);
+    update_profile: UpdateProfileRequest => Profile = |fake, request| fake.hear_secrets(request.profile);
     get_profile: GetProfileRequest => Profile = |_, _| canned::profile();
     list_profiles: ListProfilesRequest => ListProfilesResponse = |_, request| {
         let (profiles, next_page_token) = page(&[canned::profile()], &request.page_token);

@@ -7,10 +7,10 @@ use mailyard_exchange_sim::Ready;
 use mailyard_host::data_dir::Endpoint;
 use mailyard_wire::{
     admin::{
-        Alert, Approval, Authentication, CreateProfileRequest, CycleOutcome, DecideApprovalRequest,
-        ExplainMailboxRequest, ExplainMailboxResponse, ImportMailboxesRequest, ListAlertsRequest,
-        ListMailboxesRequest, MailboxOperation, Operation, OperationKind, Profile, Selection,
-        TestAndEnableRequest, WatchOperationRequest,
+        Alert, Approval, Authentication, CreateProfileRequest, Credentials, CycleOutcome,
+        DecideApprovalRequest, ExplainMailboxRequest, ExplainMailboxResponse, ImportMailboxesRequest,
+        ListAlertsRequest, ListMailboxesRequest, MailboxOperation, Operation, OperationKind, Profile,
+        Selection, TestAndEnableRequest, WatchOperationRequest,
     },
     records::{Email, EnqueueEmailRequest, ListEmailsRequest, enqueue_email_request::Body},
 };
@@ -70,9 +70,12 @@ impl Play {
             display_name: "Simulated Exchange".to_owned(),
             incoming_url: ready.ews_url.clone(),
             outgoing_url: ready.ews_url.clone(),
-            authentication: Authentication::Basic.into(),
-            user: ready.user.clone(),
-            password: ready.password.clone(),
+            credentials: Some(Credentials {
+                authentication: Authentication::Basic.into(),
+                user: ready.user.clone(),
+                password: ready.password.clone(),
+                ..Credentials::default()
+            }),
             ca_pem: Some(std::fs::read_to_string(&ready.ca_file)?),
             owner_email: Some(format!("owner@{}", ready.domain)),
             ..Profile::default()

@@ -1,27 +1,24 @@
 //! The writing of what a mailbox's machine decided.
 
-use std::{sync::Arc, time::Duration};
+use std::sync::Arc;
 
-use bytes::Bytes;
 use mailyard_policy::{
+    Timestamp,
     alert::Fact,
     mailbox::{Kept, TestEnd},
 };
 use mailyard_store::{
     Error as StoreError,
-    holder::{Commit, Cycle, Fence},
+    holder::{Commit, Cycle, Fence, Holder},
     people::{TestOutcome, TestResult},
 };
 
-use super::task::reload;
-use crate::{shared::Shared, turn::Holding};
-
-/// The wait before something that our own side kept from being written is tried again.
-const OWN_WAIT: Duration = Duration::from_secs(1);
+use crate::holding::{Holding, OWN_WAIT};
 
 /// A writing that is never given up, unless somebody else holds the mailbox.
 pub(super) struct Writing {
-    pub(super) shared: Arc<Shared>,
+    pub(super) store: Arc<dyn Holder>,
+    pub(super) now: fn() -> Timestamp,
     pub(super) holding: Option<Holding>,
     pub(super) fence: Fence,
     pub(super) kept: Kept,
@@ -37,8 +34,8 @@ impl Writing {
             match self.once().await {
                 Ok(holding) => return Some(holding),
                 Err(StoreError::Fenced) => {
-                    // The outcome of an earlier attempt may be what fences this one: then what is stored is ours.
-                    match reload(&self.shared, &self.fence).await {
+                    // A commit of a turn that was dropped may be what fences this one: then it is ours all the same.
+                    match Holding::load(&*self.store, &self.fence).await {
                         Ok(holding) => self.holding = Some(holding),
                         Err(StoreError::Fenced) => return None,
                         Err(_) => {}
@@ -46,7 +43,6 @@ impl Writing {
                 }
                 Err(error) => {
                     tracing::warn!(mailbox = %self.fence.mailbox, %error, "the state of a mailbox is not written yet");
-                    self.holding = None;
                     tokio::time::sleep(OWN_WAIT).await;
                 }
             }
@@ -56,9 +52,9 @@ impl Writing {
     async fn once(&mut self) -> Result<Holding, StoreError> {
         let mut holding = match self.holding.take() {
             Some(holding) => holding,
-            None => reload(&self.shared, &self.fence).await?,
+            None => Holding::load(&*self.store, &self.fence).await?,
         };
-        let at = self.shared.now();
+        let at = (self.now)();
         let test = self.test.as_ref().map(|end| {
             let result = if end.skipped {
                 TestResult::Skipped
@@ -78,16 +74,13 @@ impl Writing {
             at,
             ..Commit::default()
         };
-        let told = !commit.facts.is_empty() || commit.test.is_some();
-        let committed = self.shared.store.commit(&holding.fence, commit).await?;
-        if told {
-            self.shared.tell_facts();
-        }
-        holding.fence = committed.fence;
+        holding.write(&*self.store, commit).await?;
         if self.forget_cursor {
-            holding.cursor = None::<Bytes>;
             holding.start = None;
         }
         Ok(holding)
     }
 }
+
+#[cfg(test)]
+mod tests;

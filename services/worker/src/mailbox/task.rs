@@ -6,22 +6,25 @@ use mailyard_host::metrics::{Direction, Turn as TurnFigure};
 use mailyard_policy::{
     Reason, Timestamp, breaker,
     id::{Attempt, MailboxId},
-    mailbox::{self as machine, Outcome, Work},
+    mailbox::{self as machine, Kept, Outcome, Work},
     operation::Kind,
 };
 use mailyard_store::{
     Error as StoreError,
     holder::{Cycle, Fence, Wanted},
 };
+use ractor::ActorRef;
 use tokio::time::Instant;
 use tracing::Span;
 
+use super::Message;
 use crate::{
+    holding::Holding,
     lane::Lane,
     poll, send,
     shared::Shared,
     test::{self, Findings},
-    turn::{Done, Holding, Trouble, Turn, answer_of},
+    turn::{Done, Settlement, Trouble, Turn, answer_of},
 };
 
 /// What a task came to.
@@ -30,6 +33,8 @@ pub struct Ended {
     pub(super) result: TaskResult,
     pub(super) cycle: Option<Cycle>,
     pub(super) holding: Option<Holding>,
+    /// The stored part as it was written with the turn's last commit, the cycle with it.
+    pub(super) written: Option<Kept>,
 }
 
 /// How it ended.
@@ -47,6 +52,7 @@ pub(super) struct Task {
     pub(super) wanted: Arc<Wanted>,
     pub(super) holding: Option<Holding>,
     pub(super) fence: Fence,
+    pub(super) actor: ActorRef<Message>,
     pub(super) attempt: Attempt,
     pub(super) work: Work,
     pub(super) due: Timestamp,
@@ -55,13 +61,13 @@ pub(super) struct Task {
 impl Task {
     pub(super) async fn run(self) -> Ended {
         let attempt = self.attempt;
-        let nothing = |result, holding| Ended { attempt, result, cycle: None, holding };
+        let nothing = |result, holding| Ended { attempt, result, cycle: None, holding, written: None };
         if !self.shared.allows_reads() {
             return nothing(TaskResult::Turn(Outcome::OursFailed), self.holding);
         }
         let holding = match self.holding {
             Some(holding) => holding,
-            None => match reload(&self.shared, &self.fence).await {
+            None => match Holding::load(&*self.shared.store, &self.fence).await {
                 Ok(holding) => holding,
                 Err(StoreError::Fenced) => return nothing(TaskResult::Fenced, None),
                 Err(_) => return nothing(TaskResult::Turn(Outcome::OursFailed), None),
@@ -85,10 +91,13 @@ impl Task {
             wanted: self.wanted,
             holding,
             begun: Instant::now(),
+            start: self.shared.now(),
+            actor: self.actor,
+            attempt,
+            settled: None,
         };
-        let start = self.shared.now();
         let (metrics, label) = (&self.shared.metrics, &turn.current.label);
-        metrics.poll_began(label, kind_of(self.work), start.since(self.due));
+        metrics.poll_began(label, kind_of(self.work), turn.start.since(self.due));
         let worked = {
             let work = work(&mut turn, &self.lane, self.work);
             let deadline = self.shared.settings.cycle_deadline;
@@ -103,7 +112,7 @@ impl Task {
         };
         self.lane.report(ticket, worked.answer);
         worked.tell(&turn, self.work);
-        worked.ended(attempt, self.work, start, turn)
+        worked.ended(self.work, turn)
     }
 }
 
@@ -205,29 +214,33 @@ impl Worked {
         metrics.poll_ended(label, kind, figure);
     }
 
-    fn ended(self, attempt: Attempt, work: Work, start: Timestamp, turn: Turn) -> Ended {
-        let duration = turn.begun.elapsed();
-        let operation = kind_of(work);
+    fn ended(self, work: Work, turn: Turn) -> Ended {
+        let Turn { attempt, start, begun, settled, .. } = turn;
         let spoiled = self.spoiled || self.result.as_ref().err().is_some_and(Trouble::spoils_holding);
         let holding = (!spoiled).then_some(turn.holding);
+        let ended = |result| Ended { attempt, result, cycle: None, holding, written: None };
         if self.result.as_ref().err().is_some_and(Trouble::is_fenced) {
-            return Ended { attempt, result: TaskResult::Fenced, cycle: None, holding };
+            return ended(TaskResult::Fenced);
         }
         if let Some(tested) = self.tested {
-            return Ended { attempt, result: TaskResult::Test(tested), cycle: None, holding };
+            return ended(TaskResult::Test(tested));
         }
-        let (outcome, items) = match &self.result {
-            Ok(Done { items, more: false }) => (Outcome::Completed { items: *items }, *items),
-            Ok(Done { items, more: true }) => (Outcome::More { items: *items }, *items),
-            Err(trouble) => (trouble.outcome(), 0),
+        let outcome = self.result.as_ref().map_or_else(Trouble::outcome, |done| done.outcome());
+        let ended = ended(TaskResult::Turn(outcome));
+        let (items, reason) = match outcome {
+            Outcome::Completed { items } | Outcome::More { items } => (items, None),
+            Outcome::Failed { reason, .. } => (0, Some(reason)),
+            Outcome::Held | Outcome::OursFailed => return ended,
         };
-        let reason = match outcome {
-            Outcome::Failed { reason, .. } => Some(reason),
-            Outcome::Completed { .. } | Outcome::More { .. } | Outcome::Held | Outcome::OursFailed => None,
-        };
-        let known = !matches!(outcome, Outcome::OursFailed | Outcome::Held);
-        let cycle = known.then(|| Cycle { operation, start, duration, items, outcome: word(reason), reason });
-        Ended { attempt, result: TaskResult::Turn(outcome), cycle, holding }
+        let (operation, duration) = (kind_of(work), begun.elapsed());
+        let cycle = Cycle { operation, start, duration, items, outcome: word(reason), reason };
+        match settled {
+            Some(settled) => {
+                let Settlement { kept, cycle: written } = *settled;
+                Ended { cycle: Some(written.unwrap_or(cycle)), written: Some(kept), ..ended }
+            }
+            None => Ended { cycle: Some(cycle), ..ended },
+        }
     }
 }
 
@@ -243,14 +256,4 @@ pub(super) fn word(reason: Option<Reason>) -> &'static str {
             Nature::Permanent | Nature::Configuration => "permanent",
         },
     }
-}
-
-pub(super) async fn reload(shared: &Shared, fence: &Fence) -> Result<Holding, StoreError> {
-    let claimed = shared.store.reload(fence).await?;
-    Ok(Holding {
-        fence: claimed.fence,
-        cursor: claimed.cursor,
-        start: claimed.start,
-        has_inbound: claimed.has_inbound,
-    })
 }

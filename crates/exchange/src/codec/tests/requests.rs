@@ -5,10 +5,10 @@ use std::{fs, path::PathBuf};
 use proptest::prelude::*;
 
 use crate::codec::{
-    Address, Attachment, Body, Content, CreateAttachment, CreateFolder, CreateItem, Criterion, DeleteItem,
-    Deletion, Draft, FindFolder, FindItem, Folder, FolderId, GetFolder, GetItem, Importance, ItemId,
-    MoveItem, Operation, Properties, Property, Reader, SendItem, Shape, SyncFolderItems, Update, UpdateItem,
-    WellKnown, text::is_legal, write,
+    Acting, Address, Attachment, Body, Content, CreateAttachment, CreateFolder, CreateItem, Criterion,
+    DeleteItem, Deletion, Draft, FindFolder, FindItem, Folder, FolderId, GetFolder, GetItem, Importance,
+    ItemId, MoveItem, Operation, Properties, Property, Reader, SendItem, Shape, SyncFolderItems, Update,
+    UpdateItem, WellKnown, text::is_legal, write,
 };
 
 const MAILBOX: &str = "anna@example.org";
@@ -16,7 +16,7 @@ const OPERATION: &str = "01JZ8Q4T5W6X7Y8Z9ABCDEFGHJ";
 
 fn request(operation: &impl Operation) -> String {
     let mut out = Vec::new();
-    write(&mut out, Some(MAILBOX), operation);
+    write(&mut out, Acting::As(MAILBOX), operation);
     String::from_utf8(out).expect("UTF-8")
 }
 
@@ -35,6 +35,12 @@ fn draft() -> Draft {
         in_reply_to: Some("<0@mail.example.org>".to_owned()),
         references: Some("<0@mail.example.org>".to_owned()),
     }
+}
+
+fn in_mailbox(operation: &impl Operation) -> String {
+    let mut out = Vec::new();
+    write(&mut out, Acting::In(MAILBOX), operation);
+    String::from_utf8(out).expect("UTF-8")
 }
 
 /// Every operation, and the variants that differ in more than a value.
@@ -68,6 +74,7 @@ fn requests() -> Vec<(&'static str, String)> {
     let hidden = [Address::new("hidden@example.com")];
     vec![
         ("GetFolder", request(&GetFolder { folder: &inbox })),
+        ("GetFolder.delegation", in_mailbox(&GetFolder { folder: &inbox })),
         (
             "FindFolder",
             request(&FindFolder { parent: &WellKnown::MsgFolderRoot.into(), name: "Undeliverable" }),
@@ -131,7 +138,7 @@ fn limits_of_the_schema_are_kept() {
         assert!(request.contains(&format!("MaxChangesReturned{expected}")), "{max}: {request}");
     }
     let mut out = Vec::new();
-    write(&mut out, None, &GetFolder { folder: &inbox });
+    write(&mut out, Acting::AsItself, &GetFolder { folder: &inbox });
     assert!(!String::from_utf8_lossy(&out).contains("Impersonation"));
 }
 
@@ -178,7 +185,7 @@ proptest! {
         };
         let operation = CreateItem { folder: &folder, content: Content::Draft(&content), operation_id: &more };
         let mut out = Vec::new();
-        write(&mut out, Some(&text), &operation);
+        write(&mut out, Acting::As(&text), &operation);
         let document = String::from_utf8(out).expect("UTF-8");
         prop_assert!(document.chars().all(is_legal));
         let [text, more] = [text, more].map(|text| text.chars().filter(|letter| is_legal(*letter)).collect::<String>());

@@ -3,9 +3,9 @@
 use std::pin::Pin;
 
 use futures_util::{Stream, StreamExt as _, stream};
-use mailyard_exchange::{Authentication, Client, Config, Gate, Step, StepOutcome, test_connection};
-use mailyard_policy::{Reason, id::ProfileId};
-use mailyard_store::people::Profile;
+use mailyard_exchange::{Client, Config, Gate, Step, StepOutcome, test_connection};
+use mailyard_policy::{Reason, id::ProfileId, operation::Direction, profile::Access};
+use mailyard_store::people::{Profile, Secrets};
 use mailyard_wire::{
     admin::{self, ConnectionStep, TestConnectionRequest, TestConnectionResponse},
     convert::duration,
@@ -30,18 +30,16 @@ impl Api {
         let mut input = Input::default();
         let address = (!address.is_empty()).then(|| input.address("address", &address));
         input.done()?;
-        let (profile, password) = match (name.as_str(), profile) {
+        let (profile, secrets) = match (name.as_str(), profile) {
             ("", Some(message)) => self.unstored(&message)?,
             (name, None) if !name.is_empty() => self.stored(name).await?,
             _ => return Err(name_or_profile()),
         };
-        let urls = [("incoming", &profile.incoming_url), ("outgoing", &profile.outgoing_url)];
-        let mut clients: Vec<(&'static str, Client)> = Vec::new();
-        for (which, url) in urls {
-            let url = url.clone().unwrap_or_default();
-            if which == "incoming" || profile.incoming_url.as_ref() != Some(&url) {
-                clients.push((which, self.client(&profile, &password, url)?));
-            }
+        let mut clients =
+            vec![(Direction::Incoming, self.client(&profile, Direction::Incoming, secrets.incoming)?)];
+        if profile.outgoing_url != profile.incoming_url || profile.outgoing_credentials.is_some() {
+            let secret = secrets.outgoing;
+            clients.push((Direction::Outgoing, self.client(&profile, Direction::Outgoing, secret)?));
         }
         let names_each = clients.len() > 1;
         // It runs as far as the caller reads: who goes away ends it.
@@ -49,43 +47,50 @@ impl Api {
             let address = address.clone();
             async move {
                 let steps = test_connection(&client, address.as_deref()).await;
-                stream::iter(steps).map(move |step| Ok(message(&step, names_each.then_some(which))))
+                stream::iter(steps).map(move |step| Ok(message(&step, names_each.then_some(which.word()))))
             }
         });
         Ok(Box::pin(steps.flatten()))
     }
 
-    async fn stored(&self, name: &str) -> Result<(Profile, SecretString), Status> {
+    async fn stored(&self, name: &str) -> Result<(Profile, Secrets), Status> {
         let profile = self.find_profile("name", name).await?;
-        let password = self.store.password(profile.id).await.told()?;
-        let password = password.ok_or_else(|| {
-            refusal(Reason::FieldInvalid, "name", "the profile has no password yet; set one first")
-        })?;
-        Ok((profile, password))
+        let incoming = self.store.secret(profile.id, Direction::Incoming).await.told()?;
+        let outgoing = self.store.secret(profile.id, Direction::Outgoing).await.told()?;
+        Ok((profile, Secrets { incoming, outgoing }))
     }
 
     /// What a profile needs to be tested, and not more: its name may come later.
-    fn unstored(&self, message: &admin::Profile) -> Result<(Profile, SecretString), Status> {
+    fn unstored(&self, message: &admin::Profile) -> Result<(Profile, Secrets), Status> {
         let org = name::parse_organization("", "organizations/default")?;
         let mut draft = Draft::new(org, ProfileId::new(new_id()?), self.now(), &self.deployment);
         let fields: Vec<&str> =
             draft::FIELDS.iter().copied().filter(|field| *field != "display_name").collect();
         draft.apply(message, &fields);
-        draft.require_password();
-        let (profile, password) = draft.checked()?;
-        Ok((profile, password.unwrap_or_default()))
+        let (profile, secrets) = draft.checked()?;
+        let outgoing = secrets.outgoing.or_else(|| secrets.incoming.clone());
+        Ok((profile, Secrets { outgoing, ..secrets }))
     }
 
-    fn client(&self, profile: &Profile, password: &SecretString, url: String) -> Result<Client, Status> {
+    fn client(
+        &self,
+        profile: &Profile,
+        direction: Direction,
+        secret: Option<SecretString>,
+    ) -> Result<Client, Status> {
+        let password = secret.ok_or_else(|| {
+            refusal(Reason::FieldInvalid, "name", "the profile has no password yet; set one first")
+        })?;
+        let credentials = profile.credentials(direction);
         let longest = self.deployment.request_deadline;
         let config = Config {
             observer: None,
-            url,
-            authentication: Authentication::Basic,
-            user: profile.user.clone(),
-            password: password.clone(),
+            url: profile.url(direction).unwrap_or_default().to_owned(),
+            authentication: credentials.authentication,
+            user: credentials.user.clone(),
+            password,
             ca_pem: profile.ca_pem.clone(),
-            impersonate: true,
+            impersonate: credentials.access == Access::Impersonation,
             request_deadline: profile.request_deadline.map_or(longest, |own| own.min(longest)),
             connect_timeout: self.deployment.connect_timeout,
             largest_content: NO_CONTENT,

@@ -1,15 +1,18 @@
 //! A profile while it is made or changed: fields of a message are put in, and everything is checked.
 
+mod credentials;
+
 use std::time::Duration;
 
-use mailyard_exchange::{Authentication, Client, Config, Endpoint, Gate};
+use mailyard_exchange::{Client, Config, Endpoint, Gate};
 use mailyard_host::clock;
 use mailyard_policy::{
     Reason, Timestamp,
     id::{Org, ProfileId, Revision},
     outbox::Capabilities,
+    profile::{Authentication, Credentials},
 };
-use mailyard_store::people::Profile;
+use mailyard_store::people::{Profile, Secrets};
 use mailyard_wire::{
     admin,
     convert::{moment, span},
@@ -17,11 +20,13 @@ use mailyard_wire::{
 use secrecy::SecretString;
 use tonic::Status;
 
-use super::message::scheme;
 use crate::api::{
     Deployment,
     input::{Input, LONG, SHORT},
 };
+
+const INCOMING: &str = "credentials";
+const OUTGOING: &str = "outgoing_credentials";
 
 /// What callers can set, by the names of the update mask.
 pub(super) const FIELDS: &[&str] = &[
@@ -29,9 +34,15 @@ pub(super) const FIELDS: &[&str] = &[
     "description",
     "incoming_url",
     "outgoing_url",
-    "authentication",
-    "user",
-    "password",
+    "credentials.authentication",
+    "credentials.access",
+    "credentials.user",
+    "credentials.password",
+    "outgoing_credentials",
+    "outgoing_credentials.authentication",
+    "outgoing_credentials.access",
+    "outgoing_credentials.user",
+    "outgoing_credentials.password",
     "ca_pem",
     "process_email_from",
     "min_poll_interval",
@@ -47,7 +58,6 @@ const DEFAULT_CONNECTIONS: u16 = 10;
 const MAX_CONNECTIONS: u16 = 300;
 const LONGEST_INTERVAL: Duration = Duration::from_hours(24);
 const LONGEST_URL: usize = 2048;
-const LONGEST_PASSWORD: usize = 1024;
 const LARGEST_CA: usize = 256 << 10;
 
 /// True if a message without a mask sets this field.
@@ -57,9 +67,6 @@ pub(super) fn is_set(message: &admin::Profile, field: &str) -> bool {
         "description" => !message.description.is_empty(),
         "incoming_url" => !message.incoming_url.is_empty(),
         "outgoing_url" => !message.outgoing_url.is_empty(),
-        "authentication" => message.authentication != 0,
-        "user" => !message.user.is_empty(),
-        "password" => !message.password.is_empty(),
         "ca_pem" => message.ca_pem.is_some(),
         "process_email_from" => message.process_email_from.is_some(),
         "min_poll_interval" => message.min_poll_interval.is_some(),
@@ -69,14 +76,21 @@ pub(super) fn is_set(message: &admin::Profile, field: &str) -> bool {
         "owner_email" => message.owner_email.is_some(),
         "alert_owner" => message.alert_owner.is_some(),
         "request_deadline" => message.request_deadline.is_some(),
-        _ => false,
+        field => match field.split_once('.') {
+            Some((INCOMING, field)) => credentials::Draft::is_set(message.credentials.as_ref(), field),
+            Some((OUTGOING, field)) => {
+                credentials::Draft::is_set(message.outgoing_credentials.as_ref(), field)
+            }
+            _ => false,
+        },
     }
 }
 
 /// A profile that may not be right yet.
 pub(super) struct Draft<'a> {
     profile: Profile,
-    password: Option<SecretString>,
+    incoming: credentials::Draft,
+    outgoing: Option<credentials::Draft>,
     deployment: &'a Deployment,
     input: Input,
 }
@@ -91,9 +105,8 @@ impl<'a> Draft<'a> {
             description: String::new(),
             incoming_url: None,
             outgoing_url: None,
-            auth: "basic".to_owned(),
-            user: String::new(),
-            password_set: false,
+            credentials: Credentials::none(),
+            outgoing_credentials: None,
             ca_pem: None,
             process_email_from: None,
             minimum_interval: Duration::ZERO,
@@ -107,20 +120,22 @@ impl<'a> Draft<'a> {
             capabilities: Capabilities::default(),
             create_time: at,
             revision: Revision(0),
-            secret_revision: Revision(0),
         };
         Self::of(profile, deployment)
     }
 
     /// A stored profile that is to be changed.
     pub(super) fn of(profile: Profile, deployment: &'a Deployment) -> Self {
-        Self { profile, password: None, deployment, input: Input::default() }
+        let incoming = credentials::Draft::of(INCOMING, profile.credentials.clone());
+        let outgoing = profile.outgoing_credentials.clone().map(|own| credentials::Draft::of(OUTGOING, own));
+        Self { profile, incoming, outgoing, deployment, input: Input::default() }
     }
 
     /// Puts these fields of the message in.
     pub(super) fn apply(&mut self, message: &admin::Profile, fields: &[&str]) {
         let had_owner = self.profile.owner_email.is_some();
         for field in fields {
+            self.apply_credentials(message, field);
             self.apply_reach(message, field);
             self.apply_pace(message, field);
         }
@@ -137,17 +152,39 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// A password must have been given.
-    pub(super) fn require_password(&mut self) {
-        if self.password.is_none() {
-            self.input.wrong("profile.password", "it is empty; the service account's password is required");
+    /// The profile and its new secrets, if everything is right.
+    pub(super) fn checked(mut self) -> Result<(Profile, Secrets), Status> {
+        self.incoming.check(&mut self.input);
+        if let Some(outgoing) = &self.outgoing {
+            outgoing.check(&mut self.input);
         }
+        self.input.done()?;
+        let (outgoing_credentials, outgoing) = self.outgoing.map(|own| (own.credentials, own.secret)).unzip();
+        let secrets = Secrets { incoming: self.incoming.secret, outgoing: outgoing.flatten() };
+        let profile =
+            Profile { credentials: self.incoming.credentials, outgoing_credentials, ..self.profile };
+        Ok((profile, secrets))
     }
 
-    /// The profile and its new password, if everything is right.
-    pub(super) fn checked(self) -> Result<(Profile, Option<SecretString>), Status> {
-        self.input.done()?;
-        Ok((self.profile, self.password))
+    fn apply_credentials(&mut self, message: &admin::Profile, field: &str) {
+        let own = message.outgoing_credentials.as_ref();
+        match (field.split_once('.'), own) {
+            (None, None) if field == OUTGOING => self.outgoing = None,
+            (Some((INCOMING, field)), _) => {
+                let message = message.credentials.clone().unwrap_or_default();
+                self.incoming.apply(&message, field, &mut self.input);
+            }
+            (Some((OUTGOING, field)), Some(message)) => {
+                let incoming = &self.incoming.credentials;
+                let outgoing =
+                    self.outgoing.get_or_insert_with(|| credentials::Draft::another(OUTGOING, incoming));
+                // What it leaves out is as for reading.
+                if credentials::Draft::is_set(Some(message), field) {
+                    outgoing.apply(message, field, &mut self.input);
+                }
+            }
+            _ => {}
+        }
     }
 
     fn apply_reach(&mut self, message: &admin::Profile, field: &str) {
@@ -167,23 +204,6 @@ impl<'a> Draft<'a> {
             "outgoing_url" => {
                 profile.outgoing_url = Some(url("profile.outgoing_url", &message.outgoing_url, plain, input));
             }
-            // The only one there is, unless another one is named.
-            "authentication" if message.authentication == 0 => {}
-            "authentication" => match scheme(message.authentication) {
-                Some(scheme) => scheme.clone_into(&mut profile.auth),
-                None => input.refuse(
-                    Reason::AuthenticationNotSupported,
-                    "profile.authentication",
-                    "the scheme is not supported; AUTHENTICATION_BASIC is",
-                ),
-            },
-            "user" => {
-                profile.user = input.name("profile.user", &message.user, SHORT);
-                if profile.user.contains(':') {
-                    input.wrong("profile.user", "it holds a colon, which Basic authentication cannot carry");
-                }
-            }
-            "password" => self.apply_password(&message.password),
             "ca_pem" => self.apply_ca(message.ca_pem.as_deref().unwrap_or_default()),
             _ => {}
         }
@@ -232,18 +252,6 @@ impl<'a> Draft<'a> {
             }
             _ => {}
         }
-    }
-
-    fn apply_password(&mut self, password: &str) {
-        let field = "profile.password";
-        if password.is_empty() {
-            self.input.wrong(field, "it is empty");
-        } else if password.len() > LONGEST_PASSWORD {
-            self.input.wrong(field, format!("it is longer than {LONGEST_PASSWORD} bytes"));
-        } else if password.contains(char::is_control) {
-            self.input.wrong(field, "it holds a line break or another control character");
-        }
-        self.password = Some(SecretString::from(password));
     }
 
     /// Certificates are read as the client of Exchange reads them.

@@ -1,21 +1,20 @@
 //! A profile as callers see it: everything but its secret.
 
-use mailyard_policy::Reason;
+use mailyard_policy::{Reason, profile::Credentials};
 use mailyard_store::people::Profile;
 use mailyard_wire::{
-    admin::{self, Authentication, Capabilities},
+    admin::{self, Capabilities},
     convert::{duration, timestamp},
     name,
 };
 
-use crate::api::{input::etag, words::code};
-
-/// What the scheme of a profile is called in the API.
-const SCHEMES: [(&str, Authentication); 1] = [("basic", Authentication::Basic)];
+use crate::api::{
+    input::etag,
+    words::{access, authentication, code},
+};
 
 pub(super) fn of(profile: &Profile, is_default: bool, held_back: Option<Reason>) -> admin::Profile {
     let found = &profile.capabilities;
-    let scheme = SCHEMES.iter().find(|(word, _)| *word == profile.auth);
     admin::Profile {
         name: name::resource(&profile.org, name::PROFILES, profile.id),
         uid: profile.id.to_string(),
@@ -23,10 +22,8 @@ pub(super) fn of(profile: &Profile, is_default: bool, held_back: Option<Reason>)
         description: profile.description.clone(),
         incoming_url: profile.incoming_url.clone().unwrap_or_default(),
         outgoing_url: profile.outgoing_url.clone().unwrap_or_default(),
-        authentication: scheme.map_or(Authentication::Unspecified, |(_, scheme)| *scheme).into(),
-        user: profile.user.clone(),
-        password: String::new(),
-        password_set: profile.password_set,
+        credentials: Some(credentials(&profile.credentials)),
+        outgoing_credentials: profile.outgoing_credentials.as_ref().map(credentials),
         ca_pem: profile.ca_pem.clone(),
         process_email_from: profile.process_email_from.map(timestamp),
         min_poll_interval: Some(duration(profile.minimum_interval)),
@@ -48,8 +45,21 @@ pub(super) fn of(profile: &Profile, is_default: bool, held_back: Option<Reason>)
     }
 }
 
-/// The word of a scheme that this version can do.
-pub(super) fn scheme(authentication: i32) -> Option<&'static str> {
-    let known = SCHEMES.iter().find(|(_, scheme)| i32::from(*scheme) == authentication);
-    known.map(|(word, _)| *word)
+fn credentials(credentials: &Credentials) -> admin::Credentials {
+    let oauth = credentials.oauth.as_ref().map(|oauth| admin::OAuth {
+        tenant: oauth.tenant.clone(),
+        client: oauth.client.clone(),
+        certificate_pem: oauth.certificate_pem.clone(),
+        authority: oauth.authority.clone().unwrap_or_default(),
+        resource: oauth.resource.clone().unwrap_or_default(),
+        key_set: credentials.secret_set(),
+    });
+    admin::Credentials {
+        authentication: authentication(credentials.authentication).into(),
+        access: access(credentials.access).into(),
+        user: credentials.user.clone(),
+        password: String::new(),
+        password_set: oauth.is_none() && credentials.secret_set(),
+        oauth,
+    }
 }

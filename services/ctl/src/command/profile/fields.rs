@@ -1,5 +1,7 @@
 //! The fields of a profile as flags.
 
+mod credentials;
+
 use std::{path::PathBuf, time::Duration};
 
 use clap::builder::BoolishValueParser;
@@ -11,13 +13,6 @@ use crate::{
     failure::Failure,
     values::{self, Forgotten},
 };
-
-/// How a client proves who it is.
-#[derive(Clone, Copy, Debug, clap::ValueEnum)]
-pub enum Auth {
-    /// User and password with each request
-    Basic,
-}
 
 /// The fields of a profile.
 #[derive(Clone, Debug, clap::Args)]
@@ -31,15 +26,10 @@ pub struct Fields {
     /// The EWS URL that mail is sent through, if it is another
     #[arg(long, value_name = "URL")]
     outgoing_url: Option<String>,
-    /// How the service account proves who it is
-    #[arg(long, value_enum)]
-    auth: Option<Auth>,
-    /// The service account
-    #[arg(long)]
-    user: Option<String>,
-    /// The file that holds its password; - reads standard input, and asks on a terminal
-    #[arg(long, value_name = "FILE")]
-    password_file: Option<PathBuf>,
+    #[command(flatten)]
+    incoming: credentials::Incoming,
+    #[command(flatten)]
+    outgoing: credentials::Outgoing,
     #[arg(long, hide = true, num_args = 0..=1, default_missing_value = "", value_parser = values::forget)]
     password: Option<Forgotten>,
     /// Authorities to trust instead of the system's, as PEM; an empty file: the system's again
@@ -78,7 +68,7 @@ pub struct Fields {
 }
 
 /// Which fields of a profile were filled in.
-type Paths = Vec<&'static str>;
+type Paths = Vec<String>;
 
 impl Fields {
     /// Fills in what is given, and says which fields that were. `ask`: a new user's password is asked for if no file
@@ -94,26 +84,25 @@ impl Fields {
         }
         let mut paths = Paths::new();
         if let Some(file) = &self.ca_file {
-            paths.push("ca_pem");
+            paths.push("ca_pem".to_owned());
             profile.ca_pem = Some(read_text(ctl, file)?).filter(|pem| !pem.trim().is_empty());
         }
-        let password = secret::password(ctl, self.password_file.as_deref(), ask && self.user.is_some())?;
+        self.incoming.fill(ctl, profile, &mut paths, ask)?;
+        self.outgoing.fill(ctl, profile, &mut paths)?;
         self.durations(profile, &mut paths);
         self.choices(profile, &mut paths);
         if let Some(address) = self.owner_email {
-            paths.push("owner_email");
+            paths.push("owner_email".to_owned());
             profile.owner_email = Some(address).filter(|address| !address.is_empty());
         }
         let texts = [
             ("incoming_url", self.incoming_url.or_else(|| self.url.clone()), &mut profile.incoming_url),
             ("outgoing_url", self.outgoing_url.or(self.url), &mut profile.outgoing_url),
-            ("user", self.user, &mut profile.user),
-            ("password", password, &mut profile.password),
             ("description", self.description, &mut profile.description),
         ];
         for (path, text, field) in texts {
             if let Some(text) = text {
-                paths.push(path);
+                paths.push(path.to_owned());
                 *field = text;
             }
         }
@@ -128,31 +117,27 @@ impl Fields {
         ];
         for (path, duration, field) in durations {
             if let Some(duration) = duration {
-                paths.push(path);
+                paths.push(path.to_owned());
                 *field = Some(convert::duration(duration));
             }
         }
     }
 
     fn choices(&self, profile: &mut admin::Profile, paths: &mut Paths) {
-        if let Some(Auth::Basic) = self.auth {
-            paths.push("authentication");
-            profile.set_authentication(admin::Authentication::Basic);
-        }
         if let Some(number) = self.max_connections {
-            paths.push("max_connections");
+            paths.push("max_connections".to_owned());
             profile.max_connections = number;
         }
         if let Some(flag) = self.move_failed {
-            paths.push("move_failed");
+            paths.push("move_failed".to_owned());
             profile.move_failed = flag;
         }
         if self.alert_owner.is_some() {
-            paths.push("alert_owner");
+            paths.push("alert_owner".to_owned());
             profile.alert_owner = self.alert_owner;
         }
         if self.process_email_from.is_some() {
-            paths.push("process_email_from");
+            paths.push("process_email_from".to_owned());
             profile.process_email_from = self.process_email_from;
         }
     }

@@ -1,0 +1,184 @@
+//! Credentials of profiles and their secrets on SQLite.
+
+use mailyard_policy::{
+    id::{Org, ProfileId, Revision},
+    operation::Direction,
+    profile::{Credentials, OAuth},
+};
+use secrecy::SecretString;
+use sqlx::{Row as _, sqlite::SqliteRow};
+
+use super::{
+    SqliteStore, Tx,
+    rows::{Columns as _, Key as _},
+};
+use crate::{
+    Result,
+    people::{Profile, Secrets},
+    secret::Envelope,
+};
+
+impl SqliteStore {
+    /// Writes what a profile says of both directions, and the secrets that are new. Others stay.
+    pub(super) async fn keep_credentials(
+        &self,
+        tx: &mut Tx,
+        profile: &Profile,
+        secrets: &Secrets,
+    ) -> Result<()> {
+        let both = [
+            (Direction::Incoming, Some(&profile.credentials), &secrets.incoming),
+            (Direction::Outgoing, profile.outgoing_credentials.as_ref(), &secrets.outgoing),
+        ];
+        for (direction, credentials, secret) in both {
+            let Some(credentials) = credentials else {
+                forget(tx, profile.id, direction).await?;
+                continue;
+            };
+            keep(tx, profile.id, direction, credentials).await?;
+            if let Some(secret) = secret {
+                self.keep_secret(tx, profile, direction, secret).await?;
+            }
+        }
+        Ok(())
+    }
+
+    async fn keep_secret(
+        &self,
+        tx: &mut Tx,
+        profile: &Profile,
+        direction: Direction,
+        secret: &SecretString,
+    ) -> Result<()> {
+        let row = sqlx::query(
+            "UPDATE credentials SET secret_revision = secret_revision + 1 WHERE profile_id = ? AND direction = ?
+             RETURNING secret_revision",
+        )
+        .bind(profile.id.key())
+        .bind(direction.word())
+        .fetch_one(&mut **tx)
+        .await?;
+        let place = place(&profile.org, profile.id, direction, row.number("secret_revision")?);
+        let envelope = self.key.seal(&place, secret)?;
+        sqlx::query(
+            "UPDATE credentials SET key_id = ?, wrapped_key = ?, sealed = ? WHERE profile_id = ? AND direction = ?",
+        )
+        .bind(envelope.key_id)
+        .bind(envelope.wrapped_key)
+        .bind(envelope.sealed)
+        .bind(profile.id.key())
+        .bind(direction.word())
+        .execute(&mut **tx)
+        .await?;
+        Ok(())
+    }
+
+    pub(super) async fn open_secret(
+        &self,
+        id: ProfileId,
+        direction: Direction,
+    ) -> Result<Option<SecretString>> {
+        // The words of the directions come in their alphabetical order, and outgoing stands for itself if it is there.
+        let row = sqlx::query(
+            "SELECT c.*, p.org FROM credentials c JOIN profile p USING (profile_id)
+             WHERE profile_id = ? AND direction IN ('incoming', ?) ORDER BY direction DESC LIMIT 1",
+        )
+        .bind(id.key())
+        .bind(direction.word())
+        .fetch_optional(&self.readers)
+        .await?;
+        let Some(row) = row else { return Ok(None) };
+        let (direction, revision) = (row.word("direction")?, row.number("secret_revision")?);
+        let Some(key_id) = row.maybe_text("key_id")? else { return Ok(None) };
+        let envelope =
+            Envelope { key_id, wrapped_key: row.try_get("wrapped_key")?, sealed: row.try_get("sealed")? };
+        self.key.open(&place(&Org(row.text("org")?), id, direction, revision), &envelope).map(Some)
+    }
+}
+
+/// Where a secret stands: what its ciphertext is bound to.
+fn place(org: &Org, id: ProfileId, direction: Direction, revision: u64) -> String {
+    format!("{org}/profile/{id}/{direction}/secret/{revision}")
+}
+
+async fn keep(tx: &mut Tx, id: ProfileId, direction: Direction, credentials: &Credentials) -> Result<()> {
+    let oauth = credentials.oauth.as_ref();
+    sqlx::query(
+        "INSERT INTO credentials(profile_id, direction, authentication, access, user_name, tenant, client,
+           certificate_pem, authority, resource)
+         VALUES (?,?,?,?,?,?,?,?,?,?)
+         ON CONFLICT (profile_id, direction) DO UPDATE SET authentication=excluded.authentication,
+           access=excluded.access, user_name=excluded.user_name, tenant=excluded.tenant, client=excluded.client,
+           certificate_pem=excluded.certificate_pem, authority=excluded.authority, resource=excluded.resource",
+    )
+    .bind(id.key())
+    .bind(direction.word())
+    .bind(credentials.authentication.word())
+    .bind(credentials.access.word())
+    .bind(&credentials.user)
+    .bind(oauth.map(|oauth| &oauth.tenant))
+    .bind(oauth.map(|oauth| &oauth.client))
+    .bind(oauth.map(|oauth| &oauth.certificate_pem))
+    .bind(oauth.and_then(|oauth| oauth.authority.as_ref()))
+    .bind(oauth.and_then(|oauth| oauth.resource.as_ref()))
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+async fn forget(tx: &mut Tx, id: ProfileId, direction: Direction) -> Result<()> {
+    sqlx::query("DELETE FROM credentials WHERE profile_id = ? AND direction = ?")
+        .bind(id.key())
+        .bind(direction.word())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
+}
+
+/// The query of profiles with what they say of each direction, for [`read`].
+macro_rules! select_profiles {
+    ($rest:literal) => {
+        concat!(
+            "SELECT p.*, i.authentication AS i_authentication, i.access AS i_access, i.user_name AS i_user_name,
+               i.tenant AS i_tenant, i.client AS i_client, i.certificate_pem AS i_certificate_pem,
+               i.authority AS i_authority, i.resource AS i_resource, i.secret_revision AS i_secret_revision,
+               o.authentication AS o_authentication, o.access AS o_access, o.user_name AS o_user_name,
+               o.tenant AS o_tenant, o.client AS o_client, o.certificate_pem AS o_certificate_pem,
+               o.authority AS o_authority, o.resource AS o_resource, o.secret_revision AS o_secret_revision
+             FROM profile p
+             JOIN credentials i ON i.profile_id = p.profile_id AND i.direction = 'incoming'
+             LEFT JOIN credentials o ON o.profile_id = p.profile_id AND o.direction = 'outgoing' ",
+            $rest
+        )
+    };
+}
+pub(super) use select_profiles;
+
+/// What a row of [`select_profiles`] says of a direction; `None`: nothing of its own.
+pub(super) fn read(row: &SqliteRow, direction: Direction) -> Result<Option<Credentials>> {
+    let prefix = match direction {
+        Direction::Incoming => "i_",
+        Direction::Outgoing => "o_",
+    };
+    let column = |name: &str| format!("{prefix}{name}");
+    let text = |name: &str| row.text(&column(name));
+    let maybe_text = |name: &str| row.maybe_text(&column(name));
+    let Some(authentication) = row.maybe_word(&column("authentication"))? else { return Ok(None) };
+    let oauth = match maybe_text("client")? {
+        None => None,
+        Some(client) => Some(OAuth {
+            tenant: text("tenant")?,
+            client,
+            certificate_pem: text("certificate_pem")?,
+            authority: maybe_text("authority")?,
+            resource: maybe_text("resource")?,
+        }),
+    };
+    Ok(Some(Credentials {
+        authentication,
+        access: row.word(&column("access"))?,
+        user: text("user_name")?,
+        oauth,
+        secret_revision: Revision(row.number(&column("secret_revision"))?),
+    }))
+}
