@@ -1,9 +1,10 @@
 //! Where a mailbox is: how long a URL that was found serves, when it is looked for again, and which hosts may still be
 //! shown a password.
 
-use std::{collections::BTreeSet, time::Duration};
+use std::{collections::BTreeSet, fmt, str::FromStr, time::Duration};
 
 use crate::{
+    operation::UnknownWord,
     reason::{Nature, Reason},
     time::Timestamp,
 };
@@ -145,6 +146,60 @@ impl Miss {
     }
 }
 
+/// What may be written in the text form of a [`Location`].
+const KNOWN: &str = "found=, doubted, missed=AT:REASON:TIMES:WAIT";
+
+impl fmt::Display for Location {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.found {
+            Some(at) => write!(out, "found={}", at.as_millis())?,
+            None => out.write_str("found=")?,
+        }
+        if self.doubted {
+            out.write_str(" doubted")?;
+        }
+        let Some(Miss { at, reason, times, back_off }) = self.missed else { return Ok(()) };
+        write!(out, " missed={}:{reason}:{times}:", at.as_millis())?;
+        back_off.map_or(Ok(()), |wait| write!(out, "{}", wait.as_millis()))
+    }
+}
+
+impl FromStr for Location {
+    type Err = UnknownWord;
+
+    fn from_str(text: &str) -> Result<Self, UnknownWord> {
+        read(text).ok_or_else(|| UnknownWord { text: text.to_owned(), known: KNOWN })
+    }
+}
+
+fn read(text: &str) -> Option<Location> {
+    let moment = |text: &str| text.parse().map(Timestamp::from_millis).ok();
+    let mut location = Location::default();
+    for part in text.split(' ') {
+        match part.split_once('=') {
+            None if part == "doubted" => location.doubted = true,
+            Some(("found", "")) => {}
+            Some(("found", at)) => location.found = Some(moment(at)?),
+            Some(("missed", miss)) => {
+                let parts: Vec<&str> = miss.split(':').collect();
+                let [at, reason, times, wait] = parts[..] else { return None };
+                let back_off = match wait {
+                    "" => None,
+                    wait => Some(Duration::from_millis(wait.parse().ok()?)),
+                };
+                location.missed = Some(Miss {
+                    at: moment(at)?,
+                    reason: reason.parse().ok()?,
+                    times: times.parse().ok()?,
+                    back_off,
+                });
+            }
+            _ => return None,
+        }
+    }
+    Some(location)
+}
+
 /// True for failures of calls that a mailbox or a server which has moved leaves behind.
 fn may_have_moved(reason: Reason) -> bool {
     matches!(
@@ -243,6 +298,24 @@ mod tests {
 
     fn missed(reason: Reason, times: u8, back_off: Option<Duration>) -> Location {
         Location { missed: Some(Miss { at: NOW, reason, times, back_off }), ..Location::default() }
+    }
+
+    #[test]
+    fn what_is_known_is_read_as_it_was_written() {
+        let found = Location { found: Some(NOW), doubted: true, ..Location::default() };
+        let both = Location { found: Some(NOW), ..missed(Reason::ProfileDnsFailed, 1, Some(MINUTE)) };
+        for (location, text) in [
+            (Location::default(), "found="),
+            (found, "found=1772366400000 doubted"),
+            (missed(Reason::MailboxLocationUnknown, 2, None), "found= missed=1772366400000:MAILBOX_LOCATION_UNKNOWN:2:"),
+            (both, "found=1772366400000 missed=1772366400000:PROFILE_DNS_FAILED:1:60000"),
+        ] {
+            assert_eq!(location.to_string(), text);
+            assert_eq!(text.parse(), Ok(location));
+        }
+        for text in ["", "found", "found=x", "found= missed=1:NOTHING:1:", "found= missed=1", "found= lost"] {
+            assert!(text.parse::<Location>().is_err(), "{text}");
+        }
     }
 
     #[test]
