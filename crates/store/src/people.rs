@@ -91,6 +91,11 @@ impl Profile {
         }
     }
 
+    /// True if its servers are found by Autodiscover, for each mailbox.
+    pub fn autodiscovers(&self) -> bool {
+        self.incoming_url.is_none() && self.outgoing_url.is_none()
+    }
+
     /// Where a direction leads; `None` only with autodiscover.
     pub fn url(&self, direction: Direction) -> Option<&str> {
         match direction {

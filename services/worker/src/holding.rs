@@ -6,7 +6,7 @@ use bytes::Bytes;
 use mailyard_policy::Timestamp;
 use mailyard_store::{
     Error as StoreError,
-    holder::{Claimed, Commit, Fence, Holder},
+    holder::{Claimed, Commit, Fence, Holder, Place},
 };
 
 /// The wait before the store is asked again what became of a writing.
@@ -23,11 +23,13 @@ pub struct Holding {
     pub start: Option<Timestamp>,
     /// Rows of `inbound` may wait.
     pub has_inbound: bool,
+    /// Where the mailbox was found; `None`: it was not looked for, or nobody has read it yet.
+    pub place: Option<Place>,
 }
 
 impl From<Claimed> for Holding {
     fn from(Claimed { fence, cursor, start, has_inbound, .. }: Claimed) -> Self {
-        Self { fence, cursor, start, has_inbound }
+        Self { fence, cursor, start, has_inbound, place: None }
     }
 }
 
@@ -73,6 +75,7 @@ impl Holding {
             cursor: commit.cursor.clone().or(before),
             start: commit.start.or(self.start),
             has_inbound: self.has_inbound || commit.leaves_inbound(),
+            place: commit.located.as_ref().map(|located| located.place.clone()).or_else(|| self.place.clone()),
         }
     }
 }

@@ -39,6 +39,12 @@ pub async fn test(turn: &mut Turn, kinds: [bool; 3], probe: bool) -> Result<Find
 }
 
 impl Findings {
+    /// There is no place where anything could be tested.
+    pub fn nowhere(kinds: [bool; 3], failure: &Failure) -> Self {
+        let fails = Tested::Fails { reason: failure.reason, hint: failure.back_off };
+        Self { tested: kinds.map(|tested| tested.then_some(fails)), capabilities: None, failure: None }
+    }
+
     fn note(&mut self, kind: Kind, result: Result<(), Trouble>) -> Result<(), Trouble> {
         self.tested[kind as usize] = Some(match result {
             Ok(()) => Tested::Works,

@@ -52,6 +52,24 @@ pub struct Config {
     pub clock: Clock,
 }
 
+impl Config {
+    /// The account of a client, which has no URL yet. `domains`: as in the field.
+    pub fn of(client: &crate::Config, domains: Domains) -> Self {
+        Self {
+            authentication: client.authentication,
+            user: client.user.clone(),
+            password: client.password.clone(),
+            ca_pem: client.ca_pem.clone(),
+            resolver: client.resolver.clone(),
+            domains,
+            connect_timeout: client.connect_timeout,
+            place_deadline: client.request_deadline,
+            deadline: client.request_deadline * 3,
+            clock: client.clock,
+        }
+    }
+}
+
 /// How a place is asked.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Method {
@@ -208,6 +226,21 @@ impl Outcome {
             Self::Led => "led",
             Self::Failed => "failed",
         }
+    }
+}
+
+impl fmt::Display for Attempt {
+    /// One line for people.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { url, method, outcome, reason, duration, evidence } = self;
+        write!(out, "{method} {url} {outcome}")?;
+        if let Some(reason) = reason {
+            write!(out, " {reason}")?;
+        }
+        write!(out, " in {} ms", duration.as_millis())?;
+        // Evidence is what strangers said: it must not become a line of its own.
+        let evidence: String = evidence.split_whitespace().collect::<Vec<_>>().join(" ");
+        if evidence.is_empty() { Ok(()) } else { write!(out, ": {evidence}") }
     }
 }
 

@@ -22,7 +22,7 @@ use super::{
 };
 use crate::{
     Error, Result,
-    holder::{Commit, Committed, Cycle, Fence, Item, SeenItem},
+    holder::{Commit, Committed, Cycle, Fence, Item, Located, SeenItem},
     people::TestOutcome,
 };
 
@@ -60,7 +60,7 @@ impl SqliteStore {
     /// Two scripts: the fence with the questions, and then everything that follows from the answers.
     pub(super) async fn write(&self, fence: &Fence, change: Commit) -> Result<Committed> {
         let mut tx = self.begin().await?;
-        let Commit { cursor, forget_cursor, start, seen, items, delivery, kept, test, facts, cycle, at } =
+        let Commit { cursor, forget_cursor, start, seen, items, delivery, kept, test, located, facts, cycle, at } =
             change;
         let seen = waiting(seen, &items);
         let (tracked, others) = divide(items);
@@ -90,6 +90,9 @@ impl SqliteStore {
         }
         script.run(&mut tx).await?;
         track::link(&mut tx, &scope, links).await?;
+        if let Some(located) = located {
+            keep_located(&mut tx, &scope, located).await?;
+        }
         if let Some((operation, outcome)) = test {
             end_test(&mut tx, &scope, operation, &outcome).await?;
         }
@@ -183,6 +186,26 @@ fn keep_cursor(script: &mut Script, scope: &Scope, cursor: Option<&[u8]>) {
             script.begin("DELETE FROM cursor WHERE mailbox_id = ").push_bind(scope.mailbox.key());
         }
     }
+}
+
+async fn keep_located(tx: &mut Tx, scope: &Scope, located: Located) -> Result<()> {
+    let Located { place, attempts } = located;
+    sqlx::query(
+        "INSERT INTO location(mailbox_id, org, state, url, profile_id, revision, attempts)
+         VALUES (?1, ?2, ?3, ?4, ?5, ?6, coalesce(?7, ''))
+         ON CONFLICT (mailbox_id) DO UPDATE SET state = excluded.state, url = excluded.url,
+           profile_id = excluded.profile_id, revision = excluded.revision, attempts = coalesce(?7, attempts)",
+    )
+    .bind(scope.mailbox.key())
+    .bind(&scope.org.0)
+    .bind(place.location.to_string())
+    .bind(place.url)
+    .bind(place.profile.0.key())
+    .bind(place.profile.1.0 as i64)
+    .bind(attempts.map(|attempts| attempts.join("\n")))
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
 }
 
 /// Without those whose end is in the same transaction: they need not wait first.

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use mailyard_policy::{
     Timestamp,
     alert::Fact,
-    id::{Epoch, Incarnation, MailboxId, OutgoingId, ProfileId, UploadId},
+    id::{Epoch, Incarnation, MailboxId, OutgoingId, ProfileId, Revision, UploadId},
     outbox::Capabilities,
 };
 use sqlx::{QueryBuilder, Row as _, Sqlite, sqlite::SqliteRow};
@@ -17,8 +17,8 @@ use super::{
 use crate::{
     Error, Result,
     holder::{
-        Claimed, Claims, Commit, Committed, Fence, Holder, Inbound, InboundState, Lane, Outgoing, Standing,
-        Wanted,
+        Claimed, Claims, Commit, Committed, Fence, Holder, Inbound, InboundState, Lane, Located, Outgoing,
+        Place, Standing, Wanted,
     },
 };
 
@@ -58,6 +58,14 @@ impl Holder for SqliteStore {
         .fetch_all(&self.readers)
         .await?;
         rows.iter().map(read_inbound).collect()
+    }
+
+    async fn located(&self, mailbox: MailboxId) -> Result<Option<Located>> {
+        let row = sqlx::query("SELECT * FROM location WHERE mailbox_id = ?")
+            .bind(mailbox.key())
+            .fetch_optional(&self.readers)
+            .await?;
+        row.as_ref().map(read_located).transpose()
     }
 
     async fn known_tests(&self, ids: &[OutgoingId]) -> Result<Vec<OutgoingId>> {
@@ -131,6 +139,17 @@ impl Holder for SqliteStore {
     ) -> Result<()> {
         self.store_capabilities(profile, epoch, capabilities).await
     }
+}
+
+fn read_located(row: &SqliteRow) -> Result<Located> {
+    let place = Place {
+        // What cannot be understood any more is looked for again.
+        location: row.text("state")?.parse().unwrap_or_default(),
+        url: row.maybe_text("url")?,
+        profile: (ProfileId::from_bytes(row.bytes("profile_id")?), Revision(row.number("revision")?)),
+    };
+    let attempts = row.text("attempts")?.lines().map(str::to_owned).collect();
+    Ok(Located { place, attempts: Some(attempts) })
 }
 
 fn read_inbound(row: &SqliteRow) -> Result<Inbound> {

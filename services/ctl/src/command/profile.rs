@@ -180,7 +180,8 @@ fn object(profile: &admin::Profile) -> Object {
         .text("id", &profile.uid)
         .text("description", &profile.description)
         .text("incoming_url", &profile.incoming_url)
-        .text("outgoing_url", &profile.outgoing_url);
+        .text("outgoing_url", &profile.outgoing_url)
+        .flag("autodiscover", profile.autodiscover);
     let object = credentials(object, &profile.credentials.clone().unwrap_or_default());
     let object = match &profile.outgoing_credentials {
         Some(own) => object.object("outgoing_credentials", credentials(Object::new(), own)),

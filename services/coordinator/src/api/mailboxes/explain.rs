@@ -4,7 +4,10 @@ use mailyard_policy::{
     Timestamp,
     operation::{Kind, NextRun},
 };
-use mailyard_store::{holder::Cycle, people::Mailbox};
+use mailyard_store::{
+    holder::{Cycle, Located},
+    people::Mailbox,
+};
 use mailyard_wire::{
     admin::{self, ExplainMailboxResponse, OperationKind},
     cluster::{HeldCycle, HeldMailbox, HeldOperation},
@@ -17,6 +20,7 @@ use crate::api::{Api, refuse::Told as _, words::code};
 impl Api {
     pub(super) async fn explanation(&self, mailbox: &Mailbox) -> Result<ExplainMailboxResponse, Status> {
         let mut views = self.views(&mailbox.org).await?;
+        let location = self.store.located(mailbox.set.id).await.told()?.map(location);
         let Some(held) = self.leader.explain(mailbox.set.id).await else {
             let cycles = self.store.cycles(mailbox.set.id).await.told()?;
             return Ok(ExplainMailboxResponse {
@@ -24,6 +28,7 @@ impl Api {
                 cycles: cycles.iter().map(stored_cycle).collect(),
                 from_holder: false,
                 work: String::new(),
+                location,
             });
         };
         let HeldMailbox { operations, cycles, work } = held;
@@ -42,7 +47,19 @@ impl Api {
             cycles: cycles.into_iter().map(held_cycle).collect(),
             from_holder: true,
             work,
+            location,
         })
+    }
+}
+
+fn location(located: Located) -> admin::Location {
+    let Located { place, attempts } = located;
+    admin::Location {
+        ews_url: place.url.unwrap_or_default(),
+        find_time: place.location.found.map(timestamp),
+        doubted: place.location.doubted,
+        reason: code(place.location.missed.map(|miss| miss.reason)),
+        attempts: attempts.unwrap_or_default(),
     }
 }
 

@@ -34,6 +34,7 @@ pub(super) const FIELDS: &[&str] = &[
     "description",
     "incoming_url",
     "outgoing_url",
+    "autodiscover",
     "credentials.authentication",
     "credentials.access",
     "credentials.user",
@@ -77,6 +78,7 @@ pub(super) fn is_set(message: &admin::Profile, field: &str) -> bool {
         "description" => !message.description.is_empty(),
         "incoming_url" => !message.incoming_url.is_empty(),
         "outgoing_url" => !message.outgoing_url.is_empty(),
+        "autodiscover" => message.autodiscover,
         "ca_pem" => message.ca_pem.is_some(),
         "process_email_from" => message.process_email_from.is_some(),
         "min_poll_interval" => message.min_poll_interval.is_some(),
@@ -101,6 +103,8 @@ pub(super) struct Draft<'a> {
     profile: Profile,
     incoming: credentials::Draft,
     outgoing: Option<credentials::Draft>,
+    /// The servers are found by Autodiscover.
+    autodiscover: bool,
     deployment: &'a Deployment,
     input: Input,
 }
@@ -131,19 +135,25 @@ impl<'a> Draft<'a> {
             create_time: at,
             revision: Revision(0),
         };
-        Self::of(profile, deployment)
+        Self { autodiscover: false, ..Self::of(profile, deployment) }
     }
 
     /// A stored profile that is to be changed.
     pub(super) fn of(profile: Profile, deployment: &'a Deployment) -> Self {
         let incoming = credentials::Draft::of(INCOMING, profile.credentials.clone());
         let outgoing = profile.outgoing_credentials.clone().map(|own| credentials::Draft::of(OUTGOING, own));
-        Self { profile, incoming, outgoing, deployment, input: Input::default() }
+        let autodiscover = profile.autodiscovers();
+        Self { profile, incoming, outgoing, autodiscover, deployment, input: Input::default() }
     }
 
     /// Puts these fields of the message in.
     pub(super) fn apply(&mut self, message: &admin::Profile, fields: &[&str]) {
         let had_owner = self.profile.owner_email.is_some();
+        if fields.contains(&"autodiscover") {
+            self.autodiscover = message.autodiscover;
+        } else if ["incoming_url", "outgoing_url"].iter().any(|it| fields.contains(it) && is_set(message, it)) {
+            self.autodiscover = false;
+        }
         for field in fields {
             self.apply_credentials(message, field);
             self.apply_reach(message, field);
@@ -167,12 +177,34 @@ impl<'a> Draft<'a> {
         for draft in [Some(&mut self.incoming), self.outgoing.as_mut()].into_iter().flatten() {
             draft.settle(&mut self.input);
         }
+        self.settle_location();
         self.input.done()?;
         let (outgoing_credentials, outgoing) = self.outgoing.map(|own| (own.credentials, own.secret)).unzip();
         let secrets = Secrets { incoming: self.incoming.secret, outgoing: outgoing.flatten() };
         let profile =
             Profile { credentials: self.incoming.credentials, outgoing_credentials, ..self.profile };
         Ok((profile, secrets))
+    }
+
+    /// Either both URLs, or Autodiscover for both directions.
+    fn settle_location(&mut self) {
+        let Self { profile, input, .. } = self;
+        if !self.autodiscover {
+            for (field, url) in
+                [("profile.incoming_url", &profile.incoming_url), ("profile.outgoing_url", &profile.outgoing_url)]
+            {
+                if url.is_none() {
+                    input.refuse(Reason::ProfileLocationMissing, field, "it is empty, and there is no autodiscover");
+                }
+            }
+            return;
+        }
+        (profile.incoming_url, profile.outgoing_url) = (None, None);
+        let by_token = |own: &credentials::Draft| own.credentials.authentication == Authentication::OAuth;
+        if by_token(&self.incoming) || self.outgoing.as_ref().is_some_and(by_token) {
+            let detail = "it does not go with oauth: it finds location and port, and nothing that a token needs";
+            input.refuse(Reason::AutodiscoverWithOauth, "profile.autodiscover", detail);
+        }
     }
 
     fn apply_credentials(&mut self, message: &admin::Profile, field: &str) {
@@ -198,7 +230,7 @@ impl<'a> Draft<'a> {
 
     fn apply_reach(&mut self, message: &admin::Profile, field: &str) {
         let (profile, input) = (&mut self.profile, &mut self.input);
-        let plain = self.deployment.allow_plain_http;
+        let (plain, found) = (self.deployment.allow_plain_http, self.autodiscover);
         match field {
             "display_name" => {
                 profile.display_name = input.name("profile.display_name", &message.display_name, SHORT);
@@ -208,10 +240,10 @@ impl<'a> Draft<'a> {
                 profile.description.clone_from(&message.description);
             }
             "incoming_url" => {
-                profile.incoming_url = Some(url("profile.incoming_url", &message.incoming_url, plain, input));
+                profile.incoming_url = url("profile.incoming_url", &message.incoming_url, found, plain, input);
             }
             "outgoing_url" => {
-                profile.outgoing_url = Some(url("profile.outgoing_url", &message.outgoing_url, plain, input));
+                profile.outgoing_url = url("profile.outgoing_url", &message.outgoing_url, found, plain, input);
             }
             "ca_pem" => self.apply_ca(message.ca_pem.as_deref().unwrap_or_default()),
             _ => {}
@@ -279,15 +311,22 @@ impl<'a> Draft<'a> {
     }
 }
 
-fn url(field: &str, url: &str, allow_plain_http: bool, input: &mut Input) -> String {
+/// An EWS URL; with `found` Autodiscover finds it.
+fn url(field: &str, url: &str, found: bool, allow_plain_http: bool, input: &mut Input) -> Option<String> {
     let url = input.line(field, url, LONGEST_URL);
+    if found {
+        if !url.is_empty() {
+            input.wrong(field, "autodiscover finds it: give URLs or autodiscover, and not both");
+        }
+        return None;
+    }
     if url.is_empty() {
         let detail = "it is empty, and there is no autodiscover";
         input.refuse(Reason::ProfileLocationMissing, field, detail);
     } else if let Err(failure) = Endpoint::parse(&url, allow_plain_http) {
         input.wrong(field, failure.detail);
     }
-    url
+    Some(url)
 }
 
 /// A server that nobody asks.
