@@ -10,12 +10,15 @@ use mailyard_policy::{
 use mailyard_store::holder::Lane;
 use mailyard_wire::{
     FieldMask,
-    admin::{Credentials, GetProfileRequest, ListProfilesRequest, Profile, UpdateProfileRequest},
+    admin::{
+        Authentication, Credentials, GetProfileRequest, ListProfilesRequest, Profile, TestConnectionRequest,
+        UpdateProfileRequest,
+    },
     convert::duration,
 };
 use secrecy::ExposeSecret as _;
 
-use crate::house::{House, PARENT, PASSWORD, answered, create, name, profile, told};
+use crate::house::{House, PARENT, PASSWORD, answered, create, credentials, name, profile, told};
 
 type Change = (&'static str, fn(&mut Profile));
 
