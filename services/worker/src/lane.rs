@@ -36,7 +36,7 @@ pub struct Current {
     pub outbox: outbox::Rules,
     /// Its label in figures.
     pub label: Label,
-    roads: Roads,
+    roads: Arc<Roads>,
 }
 
 impl Current {
@@ -214,7 +214,7 @@ impl Lane {
         let mut current = current(&self.shared.settings, &self.shared, profile, secrets, &self.gate);
         if same_clients {
             // They have their connections, which are signed in, and their token.
-            (current.incoming, current.outgoing) = (before.incoming.clone(), before.outgoing.clone());
+            current.roads = before.roads.clone();
         }
         let probe = probe_state(&current);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(current);
@@ -441,7 +441,7 @@ fn current(
     gate: &Gate,
 ) -> Current {
     let label = shared.metrics.profile(&profile.display_name);
-    let roads = Roads::new(shared, &label, &profile, secrets, gate);
+    let roads = Arc::new(Roads::new(shared, &label, &profile, secrets, gate));
     let rules = settings.mailbox_rules(&profile);
     let outbox = outbox::Rules { request_deadline: settings.request_deadline(&profile), ..settings.outbox };
     Current { profile, rules, outbox, label, roads }
