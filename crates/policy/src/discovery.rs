@@ -307,7 +307,10 @@ mod tests {
         for (location, text) in [
             (Location::default(), "found="),
             (found, "found=1772366400000 doubted"),
-            (missed(Reason::MailboxLocationUnknown, 2, None), "found= missed=1772366400000:MAILBOX_LOCATION_UNKNOWN:2:"),
+            (
+                missed(Reason::MailboxLocationUnknown, 2, None),
+                "found= missed=1772366400000:MAILBOX_LOCATION_UNKNOWN:2:",
+            ),
             (both, "found=1772366400000 missed=1772366400000:PROFILE_DNS_FAILED:1:60000"),
         ] {
             assert_eq!(location.to_string(), text);

@@ -72,11 +72,7 @@ async fn known(turn: &mut Turn) -> Result<Place, Trouble> {
     Ok(place)
 }
 
-fn learn(
-    place: &mut Place,
-    discovery: &Discovery,
-    now: mailyard_policy::Timestamp,
-) -> Option<Failure> {
+fn learn(place: &mut Place, discovery: &Discovery, now: mailyard_policy::Timestamp) -> Option<Failure> {
     match &discovery.result {
         Ok(found) => {
             place.location.on_found(now);

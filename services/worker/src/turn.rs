@@ -92,7 +92,9 @@ impl Trouble {
     /// What the mailbox's machine is told.
     pub fn outcome(&self) -> Outcome {
         match self {
-            Self::Exchange(failure) | Self::Nowhere(failure) => Outcome::Failed { reason: failure.reason, hint: failure.back_off },
+            Self::Exchange(failure) | Self::Nowhere(failure) => {
+                Outcome::Failed { reason: failure.reason, hint: failure.back_off }
+            }
             Self::Store(_) | Self::Lease => Outcome::OursFailed,
         }
     }

@@ -123,7 +123,11 @@ async fn a_profile_has_urls_or_autodiscover() {
     assert!(made.autodiscover && made.incoming_url.is_empty() && made.outgoing_url.is_empty());
     let mut table = String::new();
     let request = TestConnectionRequest { name: made.name.clone(), ..TestConnectionRequest::default() };
-    let _ = writeln!(table, "a test without an address: {}", told(house.profiles().test_connection(request).await));
+    let _ = writeln!(
+        table,
+        "a test without an address: {}",
+        told(house.profiles().test_connection(request).await)
+    );
     let url = "https://mail.contoso.example/EWS/Exchange.asmx";
     let changes: [(&str, &[&str], &str, bool); 4] = [
         ("no autodiscover and no URL", &["autodiscover"], "", false),

@@ -151,7 +151,8 @@ impl<'a> Draft<'a> {
         let had_owner = self.profile.owner_email.is_some();
         if fields.contains(&"autodiscover") {
             self.autodiscover = message.autodiscover;
-        } else if ["incoming_url", "outgoing_url"].iter().any(|it| fields.contains(it) && is_set(message, it)) {
+        } else if ["incoming_url", "outgoing_url"].iter().any(|it| fields.contains(it) && is_set(message, it))
+        {
             self.autodiscover = false;
         }
         for field in fields {
@@ -190,11 +191,16 @@ impl<'a> Draft<'a> {
     fn settle_location(&mut self) {
         let Self { profile, input, .. } = self;
         if !self.autodiscover {
-            for (field, url) in
-                [("profile.incoming_url", &profile.incoming_url), ("profile.outgoing_url", &profile.outgoing_url)]
-            {
+            for (field, url) in [
+                ("profile.incoming_url", &profile.incoming_url),
+                ("profile.outgoing_url", &profile.outgoing_url),
+            ] {
                 if url.is_none() {
-                    input.refuse(Reason::ProfileLocationMissing, field, "it is empty, and there is no autodiscover");
+                    input.refuse(
+                        Reason::ProfileLocationMissing,
+                        field,
+                        "it is empty, and there is no autodiscover",
+                    );
                 }
             }
             return;
@@ -202,7 +208,8 @@ impl<'a> Draft<'a> {
         (profile.incoming_url, profile.outgoing_url) = (None, None);
         let by_token = |own: &credentials::Draft| own.credentials.authentication == Authentication::OAuth;
         if by_token(&self.incoming) || self.outgoing.as_ref().is_some_and(by_token) {
-            let detail = "it does not go with oauth: it finds location and port, and nothing that a token needs";
+            let detail =
+                "it does not go with oauth: it finds location and port, and nothing that a token needs";
             input.refuse(Reason::AutodiscoverWithOauth, "profile.autodiscover", detail);
         }
     }
@@ -240,10 +247,12 @@ impl<'a> Draft<'a> {
                 profile.description.clone_from(&message.description);
             }
             "incoming_url" => {
-                profile.incoming_url = url("profile.incoming_url", &message.incoming_url, found, plain, input);
+                profile.incoming_url =
+                    url("profile.incoming_url", &message.incoming_url, found, plain, input);
             }
             "outgoing_url" => {
-                profile.outgoing_url = url("profile.outgoing_url", &message.outgoing_url, found, plain, input);
+                profile.outgoing_url =
+                    url("profile.outgoing_url", &message.outgoing_url, found, plain, input);
             }
             "ca_pem" => self.apply_ca(message.ca_pem.as_deref().unwrap_or_default()),
             _ => {}
