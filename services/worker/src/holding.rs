@@ -55,13 +55,12 @@ impl Holding {
             }
             Err(StoreError::InDoubt(cause)) => {
                 let tried = self.fence;
-                *self = certain(|| Self::load(store, &tried)).await?;
+                let loaded = certain(|| Self::load(store, &tried)).await?;
                 // Nobody else writes under this fence.
-                if self.fence.commit_ver > tried.commit_ver {
-                    Ok(())
-                } else {
-                    Err(StoreError::Unavailable(cause))
-                }
+                let written = loaded.fence.commit_ver > tried.commit_ver;
+                let place = if written { next.place } else { self.place.take() };
+                *self = Self { place, ..loaded };
+                if written { Ok(()) } else { Err(StoreError::Unavailable(cause)) }
             }
             Err(error) => Err(error),
         }
@@ -75,7 +74,11 @@ impl Holding {
             cursor: commit.cursor.clone().or(before),
             start: commit.start.or(self.start),
             has_inbound: self.has_inbound || commit.leaves_inbound(),
-            place: commit.located.as_ref().map(|located| located.place.clone()).or_else(|| self.place.clone()),
+            place: commit
+                .located
+                .as_ref()
+                .map(|located| located.place.clone())
+                .or_else(|| self.place.clone()),
         }
     }
 }

@@ -87,7 +87,6 @@ fn learn(place: &mut Place, discovery: &Discovery, now: mailyard_policy::Timesta
 }
 
 async fn keep(turn: &mut Turn, place: Place, attempts: Option<Vec<String>>) -> Result<(), Trouble> {
-    turn.holding.place = Some(place.clone());
     turn.commit(Commit { located: Some(Located { place, attempts }), ..Commit::default() }).await
 }
 

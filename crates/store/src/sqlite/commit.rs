@@ -60,8 +60,20 @@ impl SqliteStore {
     /// Two scripts: the fence with the questions, and then everything that follows from the answers.
     pub(super) async fn write(&self, fence: &Fence, change: Commit) -> Result<Committed> {
         let mut tx = self.begin().await?;
-        let Commit { cursor, forget_cursor, start, seen, items, delivery, kept, test, located, facts, cycle, at } =
-            change;
+        let Commit {
+            cursor,
+            forget_cursor,
+            start,
+            seen,
+            items,
+            delivery,
+            kept,
+            test,
+            located,
+            facts,
+            cycle,
+            at,
+        } = change;
         let seen = waiting(seen, &items);
         let (tracked, others) = divide(items);
         let entry = Entry { at, start, cycle: cycle.is_some() };
