@@ -5,7 +5,9 @@ use std::fmt::Write as _;
 use mailyard_policy::{id::ProfileId, operation::Direction};
 use mailyard_wire::{
     FieldMask,
-    admin::{Authentication, Credentials, OAuth, Profile, StepOutcome, TestConnectionRequest, UpdateProfileRequest},
+    admin::{
+        Authentication, Credentials, OAuth, Profile, StepOutcome, TestConnectionRequest, UpdateProfileRequest,
+    },
 };
 use rcgen::{CertificateParams, KeyPair};
 use secrecy::ExposeSecret as _;

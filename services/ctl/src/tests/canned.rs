@@ -4,10 +4,10 @@ use mailyard_wire::{
     Duration, Timestamp,
     admin::{
         Access, Alert, AlertCount, AlertLevel, AlertScope, AlertState, Approval, Authentication,
-        Capabilities, ConnectionStep, ConnectionTest, Credentials, Cycle, CycleOutcome, Location, LongState, Mailbox,
-        MailboxKind, MailboxOperation, MailboxOperations, MailboxState, MailboxTestResult, Method, OAuth,
-        Operation, OperationCount, OperationKind, OperationState, Profile, ProfileStatus, Settings, Status,
-        StepOutcome, TestResult, TestStatus, WatchOperationResponse, Why, WorkerStatus,
+        Capabilities, ConnectionStep, ConnectionTest, Credentials, Cycle, CycleOutcome, Location, LongState,
+        Mailbox, MailboxKind, MailboxOperation, MailboxOperations, MailboxState, MailboxTestResult, Method,
+        OAuth, Operation, OperationCount, OperationKind, OperationState, Profile, ProfileStatus, Settings,
+        Status, StepOutcome, TestResult, TestStatus, WatchOperationResponse, Why, WorkerStatus,
     },
     records::{Direction, Email, EmailState},
 };

@@ -81,7 +81,8 @@ impl Api {
             let gate = Gate::new(profile.id, profile.max_connections, None, self.clock);
             let road = if profile.autodiscovers() {
                 if address.is_none() && !config.user.contains('@') {
-                    let detail = "autodiscover looks for a mailbox, and the user name is no address: name one";
+                    let detail =
+                        "autodiscover looks for a mailbox, and the user name is no address: name one";
                     return Err(refusal(Reason::FieldInvalid, "address", detail));
                 }
                 let domains = self.deployment.autodiscover_domains.clone();
