@@ -90,7 +90,7 @@ impl Profile {
         }
     }
 
-    /// Where a direction leads; `None` only with autodiscover.
+    /// Where a direction leads; `None`: there is no URL.
     pub fn url(&self, direction: Direction) -> Option<&str> {
         match direction {
             Direction::Incoming => self.incoming_url.as_deref(),
@@ -341,8 +341,8 @@ pub trait People: Send + Sync {
     ) -> Result<Profile>;
 
     /// Changes a profile if its revision is still `profile.revision` (`ETAG_MISMATCH` otherwise), and those secrets
-    /// that are given; with `set_default` it becomes that of new mailboxes too. Capabilities, creation time and the
-    /// revisions of secrets stay as they are.
+    /// that are given; with `set_default` it becomes that of new mailboxes too. Creation time and the revisions of
+    /// secrets stay as they are; capabilities too, unless mail goes by another URL: they are then to be found out anew.
     async fn update_profile(
         &self,
         profile: &Profile,
