@@ -1,12 +1,14 @@
 //! Stories of a worker between a simulated Exchange and a store: what comes in is tracked, what is enqueued leaves.
 
 use mailyard_exchange_sim::Made;
+use mailyard_host::clock;
 use mailyard_policy::{
-    Reason,
+    Reason, Timestamp,
     operation::{Health, Kind, State},
     outbox,
 };
 use mailyard_store::{
+    people::{Profile, Secrets},
     query::Page,
     records::{Direction, EmailState},
 };
@@ -79,6 +81,37 @@ async fn a_cycle_that_brought_mail_is_kept_once() -> Outcome {
     let cycles = stage.store.cycles(mailbox).await?;
     assert!(cycles.iter().all(|cycle| cycle.items > 0 && cycle.reason.is_none()));
     assert_eq!(cycles.iter().map(|cycle| cycle.items).sum::<u32>(), 10, "{cycles:?}");
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn another_start_date_holds_at_once_and_an_earlier_one_brings_older_mail() -> Outcome {
+    let stage = Stage::new(1, hurried()).await?;
+    stage.test_and_enable().await?;
+    let (one, hour) = (&stage.addresses[0], std::time::Duration::from_hours(1));
+    let polls = || stage.simulator.stats()["requests"]["SyncFolderItems"].as_u64().unwrap_or_default();
+    let polled = async |times: u64| {
+        let seen = polls();
+        stage.until("it is polled on", || async { Ok(polls() >= seen + times) }).await
+    };
+    let begin = async |at: Timestamp| -> Outcome {
+        let profile = stage.store.profile(stage.profile).await?.ok_or("gone")?;
+        let profile = Profile { process_email_from: Some(at), ..profile };
+        stage.store.update_profile(&profile, &Secrets::default(), false).await?;
+        stage.nudge();
+        polled(5).await
+    };
+    stage.simulator.deliver(&made(one, 2));
+    stage.until("what comes is tracked", || async { Ok(stage.emails().await?.len() == 2) }).await?;
+
+    begin(clock::now() + hour).await?;
+    stage.simulator.deliver(&made(one, 3));
+    polled(5).await?;
+    assert_eq!(stage.emails().await?.len(), 2, "what came before the new date is left alone");
+
+    begin(clock::now() - hour).await?;
+    stage.until("it is tracked now", || async { Ok(stage.emails().await?.len() == 5) }).await?;
+    assert!(stage.emails().await?.iter().all(|email| email.mailboxes.len() == 1), "each once");
     Ok(())
 }
 

@@ -197,7 +197,7 @@ pub enum Item {
         /// Why.
         reason: Reason,
     },
-    /// It failed for good.
+    /// It failed for good. It stays as it is if that is known of it already.
     Quarantine {
         /// Its id.
         item_id: String,
@@ -250,7 +250,7 @@ pub struct Commit {
     pub start: Option<Timestamp>,
     /// Items seen; one that is there already, or was sighted already, is not added again.
     pub seen: Vec<SeenItem>,
-    /// What happens to items.
+    /// What happens to items. Those that have failed for good just now are told to the alert book.
     pub items: Vec<Item>,
     /// A sending's new state, and the state it must have had.
     pub delivery: Option<DeliveryChange>,
@@ -258,7 +258,7 @@ pub struct Commit {
     pub kept: Option<Kept>,
     /// The end of a test: which, and how.
     pub test: Option<(OperationId, TestOutcome)>,
-    /// What happened, for the alert book.
+    /// What else happened, for the alert book.
     pub facts: Vec<Fact>,
     /// The cycle that ended.
     pub cycle: Option<Cycle>,
@@ -267,6 +267,12 @@ pub struct Commit {
 }
 
 impl Commit {
+    /// True if the alert book is told something.
+    pub fn tells(&self) -> bool {
+        let fails = |item: &Item| matches!(item, Item::Quarantine { .. } | Item::Move { .. });
+        !self.facts.is_empty() || self.items.iter().any(fails)
+    }
+
     /// True if rows of `inbound` that come of this wait for their holder afterwards.
     pub fn leaves_inbound(&self) -> bool {
         let mut ended = HashSet::new();

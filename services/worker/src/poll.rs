@@ -1,25 +1,17 @@
 //! One turn of reading an Inbox: a page of changes becomes rows, rows become records.
 
-use std::sync::Arc;
+mod fetch;
 
 use bytes::Bytes;
 use mailyard_exchange::{
-    ContentSink, Failure, Mailbox,
-    codec::{Change, Entry, Folder, ItemId, ItemKind, Shape, WellKnown},
-    read_head,
+    Mailbox,
+    codec::{Change, Entry, Folder, ItemId, ItemKind, Shape, SyncPage, WellKnown},
 };
-use mailyard_policy::{
-    Reason, Timestamp,
-    alert::{Fact, Regarding, What},
-    id::{OutgoingId, RecordId, UploadId},
-    outbox::Execution,
-    tracking::{self, Head, MessageKey, Portion, Selection},
-};
-use mailyard_store::holder::{Body, Commit, Inbound, InboundState, Item, SeenItem, Tracked};
-use sha2::{Digest, Sha256};
+use mailyard_policy::{Reason, Timestamp};
+use mailyard_store::holder::{Commit, Inbound, InboundState, SeenItem};
 
+use self::fetch::{Wanted, failed, fetch, moved_if_wished};
 use crate::{
-    shared::Shared,
     turn::{Done, Trouble, Turn},
     undeliverable,
 };
@@ -33,21 +25,13 @@ const ROWS: u32 = 256;
 /// Exchange's clock and the delivery of mail differ by less.
 const START_SLACK: std::time::Duration = std::time::Duration::from_mins(2);
 
-/// An item to be fetched.
-#[derive(Clone, Debug)]
-struct Wanted {
-    id: ItemId,
-    attempts: u32,
-    /// Bytes, if they are known already.
-    size: Option<u64>,
-}
-
 /// Reads the Inbox on: what was left of the last turn, then one page of what is new.
 ///
 /// # Errors
 /// [`Trouble`]; everything that is written is whole, and the next turn goes on from there.
 pub async fn poll(turn: &mut Turn) -> Result<Done, Trouble> {
     let mailbox = turn.incoming()?;
+    follow_start(turn).await?;
     let mut before = Drained::default();
     if turn.holding.has_inbound {
         before = Box::pin(drain(turn, &mailbox)).await?;
@@ -107,7 +91,7 @@ impl Drained {
     }
 }
 
-async fn sync(turn: &mut Turn, mailbox: &Mailbox) -> Result<mailyard_exchange::codec::SyncPage, Trouble> {
+async fn sync(turn: &mut Turn, mailbox: &Mailbox) -> Result<SyncPage, Trouble> {
     let inbox = Folder::WellKnown(WellKnown::Inbox);
     let cursor = turn.holding.cursor.take();
     let answer = mailbox.sync_items(&inbox, cursor.as_deref(), PAGE, Shape::Known).await;
@@ -119,10 +103,28 @@ async fn sync(turn: &mut Turn, mailbox: &Mailbox) -> Result<mailyard_exchange::c
     Ok(answer.value)
 }
 
-/// The later of the dates that people set; else when the mailbox was made, by Exchange's clock.
+/// The later of the dates that people set.
+fn wished_start(turn: &Turn) -> Option<Timestamp> {
+    turn.current.profile.process_email_from.max(turn.wanted.process_email_from)
+}
+
+/// People set another start date: a later one holds from now on, for an earlier one the folder is read anew.
+async fn follow_start(turn: &mut Turn) -> Result<(), Trouble> {
+    match wished_start(turn).zip(turn.holding.start) {
+        Some((wished, start)) if wished < start => {
+            turn.commit(Commit { forget_cursor: true, start: Some(wished), ..Commit::default() }).await
+        }
+        Some((wished, _)) => {
+            turn.holding.start = Some(wished);
+            Ok(())
+        }
+        None => Ok(()),
+    }
+}
+
+/// The date that people set; else when the mailbox was made, by Exchange's clock.
 fn start(turn: &Turn, server: Option<Timestamp>) -> Timestamp {
-    let wished = turn.current.profile.process_email_from.max(turn.wanted.process_email_from);
-    wished.unwrap_or_else(|| {
+    wished_start(turn).unwrap_or_else(|| {
         let (made, now) = (turn.wanted.create_time, turn.shared.now());
         let made = match server {
             Some(server) if server > now => made + server.since(now),
@@ -202,7 +204,7 @@ async fn drain(turn: &mut Turn, mailbox: &Mailbox) -> Result<Drained, Trouble> {
         wanted.retain(|wanted| wanted.size.is_some());
         let lost = moved_if_wished(turn, mailbox, lost).await;
         drained.progress |= !lost.is_empty();
-        let page = Commit { facts: facts_of(turn, &lost), items: lost, ..Commit::default() };
+        let page = Commit { items: lost, ..Commit::default() };
         drained.add(fetch(turn, mailbox, &wanted, page, None).await?);
     }
     turn.holding.has_inbound = drained.left || !turn.shared.store.inbound(turn.mailbox, 1).await?.is_empty();
@@ -222,252 +224,4 @@ async fn move_failed(turn: &mut Turn, mailbox: &Mailbox) -> Result<Drained, Trou
         moved.progress = true;
     }
     Ok(moved)
-}
-
-/// Fetches items in portions; each portion is one commit, the first together with `page`. With `so_far`, what the turn
-/// has done before, the last of them may be the turn's last. Progress: something became of an item.
-async fn fetch(
-    turn: &mut Turn,
-    mailbox: &Mailbox,
-    wanted: &[Wanted],
-    page: Commit,
-    so_far: Option<Done>,
-) -> Result<Drained, Trouble> {
-    let sizes: Vec<u64> = wanted.iter().map(|wanted| wanted.size.unwrap_or_default()).collect();
-    let mut portions = tracking::portions(&turn.shared.settings.portions, &sizes).into_iter().peekable();
-    let mut page = Some(page);
-    let mut done = Drained::default();
-    while let Some(portion) = portions.next() {
-        let items = match fetch_portion(turn, mailbox, wanted, portion).await {
-            Ok(items) => moved_if_wished(turn, mailbox, items).await,
-            Err(trouble) => {
-                // What the page told is kept, whatever became of its contents.
-                if let Some(page) = page.take().filter(|page| page.cursor.is_some()) {
-                    turn.commit(page).await?;
-                }
-                return Err(trouble);
-            }
-        };
-        done.items += items.iter().filter(|item| matches!(item, Item::Track(_))).count() as u32;
-        done.progress |= !items.is_empty();
-        let mut commit = page.take().unwrap_or_default();
-        commit.facts.extend(facts_of(turn, &items));
-        commit.items.extend(items);
-        let last = so_far.filter(|_| portions.peek().is_none());
-        let last = last.map(|so_far| Done { items: so_far.items + done.items, ..so_far });
-        commit_portion(turn, commit, last).await?;
-    }
-    if let Some(page) = page {
-        commit_portion(turn, page, so_far).await?;
-    }
-    Ok(done)
-}
-
-/// With `done`, the turn will have done this, unless something waits for more of it.
-async fn commit_portion(turn: &mut Turn, commit: Commit, done: Option<Done>) -> Result<(), Trouble> {
-    let waits = turn.holding.has_inbound || commit.leaves_inbound();
-    match done.filter(|_| !waits) {
-        Some(done) => turn.commit_last(commit, done).await,
-        None => turn.commit(commit).await,
-    }
-}
-
-async fn fetch_portion(
-    turn: &Turn,
-    mailbox: &Mailbox,
-    wanted: &[Wanted],
-    portion: Portion,
-) -> Result<Vec<Item>, Trouble> {
-    let places = match &portion {
-        Portion::Together(places) => places.clone(),
-        Portion::Alone(place) | Portion::TooLarge(place) => vec![*place],
-    };
-    let chosen: Vec<&Wanted> = places.iter().filter_map(|place| wanted.get(*place)).collect();
-    match portion {
-        Portion::Together(_) => together(turn, mailbox, &chosen).await,
-        Portion::Alone(_) => alone(turn, mailbox, &chosen).await,
-        Portion::TooLarge(_) => Ok(too_large(turn, &chosen)),
-    }
-}
-
-async fn together(turn: &Turn, mailbox: &Mailbox, wanted: &[&Wanted]) -> Result<Vec<Item>, Trouble> {
-    let ids: Vec<ItemId> = wanted.iter().map(|wanted| wanted.id.clone()).collect();
-    let messages = mailbox.get_items(&ids).await?.value;
-    let mut items = Vec::with_capacity(wanted.len());
-    let mut whole = None;
-    for (wanted, message) in wanted.iter().zip(messages) {
-        match message {
-            Ok(message) => {
-                let head = read_head(&message.content);
-                let fetched = Fetched {
-                    received: message.item.received,
-                    change_key: message.item.id.change_key.as_deref().unwrap_or_default().to_owned(),
-                    size: message.content.len() as u64,
-                    body: Body::Whole(message.content.into()),
-                };
-                items.push(track(turn, &wanted.id, head, fetched).await?);
-            }
-            Err(failure) if failure.is_of_item() => items.extend(failed(turn, wanted, &failure)),
-            Err(failure) => whole = Some(failure),
-        }
-    }
-    match whole {
-        // A failure of the mailbox beside items that came through: they are kept, and the turn fails next time.
-        Some(failure) if items.is_empty() => Err(failure.into()),
-        _ => Ok(items),
-    }
-}
-
-/// What is known of a message beside its head.
-struct Fetched {
-    received: Option<Timestamp>,
-    change_key: String,
-    size: u64,
-    body: Body,
-}
-
-async fn track(turn: &Turn, id: &ItemId, head: Head, fetched: Fetched) -> Result<Item, Trouble> {
-    let item_id = id.id.to_string();
-    let sending: Option<OutgoingId> = head.operation_id.as_deref().and_then(|text| text.parse().ok());
-    let own_test = match sending {
-        Some(id) => !turn.shared.store.known_tests(&[id]).await?.is_empty(),
-        None => false,
-    };
-    let start = turn.holding.start.unwrap_or(Timestamp::EPOCH);
-    if tracking::select(start, fetched.received, own_test) != Selection::Track {
-        return Ok(Item::Drop { item_id });
-    }
-    let usable = head.message_id.as_deref().and_then(MessageKey::of_message_id);
-    let key = usable.unwrap_or_else(|| {
-        let hash = match &fetched.body {
-            Body::Whole(bytes) => Sha256::digest(bytes).into(),
-            Body::Uploaded { hash, .. } => *hash,
-        };
-        MessageKey::of_content(turn.mailbox, &head, fetched.size, &hash)
-    });
-    Ok(Item::Track(Box::new(Tracked {
-        record: RecordId::new(turn.shared.new_id()),
-        item_id,
-        change_key: fetched.change_key,
-        received: fetched.received.unwrap_or_else(|| turn.shared.now()),
-        key,
-        head,
-        size: fetched.size,
-        body: fetched.body,
-        sending,
-    })))
-}
-
-/// Chunks of a large content, written while they arrive.
-struct Chunks {
-    shared: Arc<Shared>,
-    upload: UploadId,
-    number: u32,
-    size: u64,
-    hash: Sha256,
-    head: Vec<u8>,
-    trouble: Option<mailyard_store::Error>,
-}
-
-impl ContentSink for Chunks {
-    async fn take(&mut self, piece: Vec<u8>) -> Result<(), Failure> {
-        self.hash.update(&piece);
-        self.size += piece.len() as u64;
-        if self.head.len() < mailyard_exchange::LONGEST_HEAD {
-            let room = mailyard_exchange::LONGEST_HEAD - self.head.len();
-            self.head.extend_from_slice(piece.get(..room.min(piece.len())).unwrap_or_default());
-        }
-        let written =
-            self.shared.store.upload(self.upload, self.number, piece.into(), self.shared.now()).await;
-        self.number += 1;
-        written.map_err(|error| {
-            self.trouble = Some(error);
-            Failure::new(
-                Reason::StoreUnavailable,
-                Execution::Not,
-                "a piece of a large content could not be kept",
-            )
-        })
-    }
-}
-
-/// A large content is streamed into chunks; only its head is looked at.
-async fn alone(turn: &Turn, mailbox: &Mailbox, wanted: &[&Wanted]) -> Result<Vec<Item>, Trouble> {
-    let Some(wanted) = wanted.first() else { return Ok(Vec::new()) };
-    let mut chunks = Chunks {
-        shared: turn.shared.clone(),
-        upload: UploadId::new(turn.shared.new_id()),
-        number: 0,
-        size: 0,
-        hash: Sha256::new(),
-        head: Vec::new(),
-        trouble: None,
-    };
-    let streamed = mailbox.fetch_large(&wanted.id, &mut chunks).await;
-    if let Some(error) = chunks.trouble {
-        return Err(error.into());
-    }
-    match streamed {
-        Ok(answer) => {
-            let hash: [u8; 32] = chunks.hash.finalize().into();
-            let fetched = Fetched {
-                received: answer.value.item.received,
-                change_key: answer.value.item.id.change_key.as_deref().unwrap_or_default().to_owned(),
-                size: chunks.size,
-                body: Body::Uploaded { upload: chunks.upload, hash, size: chunks.size },
-            };
-            Ok(vec![track(turn, &wanted.id, read_head(&chunks.head), fetched).await?])
-        }
-        Err(failure) if failure.is_of_item() => Ok(failed(turn, wanted, &failure).into_iter().collect()),
-        Err(failure) => Err(failure.into()),
-    }
-}
-
-fn too_large(turn: &Turn, wanted: &[&Wanted]) -> Vec<Item> {
-    let failure =
-        Failure::new(Reason::ItemTooLarge, Execution::Not, "the item is larger than the deployment allows");
-    wanted.iter().filter_map(|wanted| failed(turn, wanted, &failure)).collect()
-}
-
-/// What becomes of an item that failed; `None`: it was not attempted, and stays as it is.
-fn failed(turn: &Turn, wanted: &Wanted, failure: &Failure) -> Option<Item> {
-    let (item_id, reason) = (wanted.id.id.to_string(), failure.reason);
-    match reason {
-        Reason::ItemNotFound => Some(Item::Drop { item_id }),
-        Reason::ItemNotAttempted => None,
-        _ if failure.may_pass() && wanted.attempts + 1 < turn.shared.settings.item_attempts => {
-            Some(Item::Again { item_id, reason })
-        }
-        _ => Some(Item::Quarantine { item_id, reason }),
-    }
-}
-
-/// What failed for good is to be moved, if the profile says so and its search key can be read; else it stays in place.
-async fn moved_if_wished(turn: &Turn, mailbox: &Mailbox, items: Vec<Item>) -> Vec<Item> {
-    if !turn.current.profile.move_failed {
-        return items;
-    }
-    let mut moved = Vec::with_capacity(items.len());
-    for item in items {
-        let Item::Quarantine { item_id, reason } = item else {
-            moved.push(item);
-            continue;
-        };
-        let known = mailbox.get_item(&ItemId::new(item_id.as_str())).await;
-        let search_key = known.ok().and_then(|answer| answer.value.search_key);
-        moved.push(match search_key {
-            Some(key) => Item::Move { item_id, reason, search_key: Bytes::from(key) },
-            None => Item::Quarantine { item_id, reason },
-        });
-    }
-    moved
-}
-
-fn facts_of(turn: &Turn, items: &[Item]) -> Vec<Fact> {
-    let (regarding, at) = (Regarding::Mailbox(turn.mailbox), turn.shared.now());
-    let reasons = items.iter().filter_map(|item| match item {
-        Item::Quarantine { reason, .. } | Item::Move { reason, .. } => Some(*reason),
-        Item::Track(_) | Item::Drop { .. } | Item::Again { .. } | Item::Moved { .. } => None,
-    });
-    reasons.map(|reason| Fact { regarding, what: What::Quarantined(reason), at }).collect()
 }

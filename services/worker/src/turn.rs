@@ -131,10 +131,10 @@ impl Turn {
     /// [`Trouble::Store`].
     pub async fn commit(&mut self, commit: Commit) -> Result<(), Trouble> {
         let commit = Commit { at: self.shared.now(), ..commit };
-        let facts = !commit.facts.is_empty();
+        let tells = commit.tells();
         let span = tracing::debug_span!("commit", items = commit.items.len(), seen = commit.seen.len());
         self.holding.write(&*self.shared.store, commit).instrument(span).await?;
-        if facts {
+        if tells {
             self.shared.tell_facts();
         }
         Ok(())

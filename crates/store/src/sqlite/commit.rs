@@ -4,7 +4,7 @@ use std::{collections::HashSet, time::Duration};
 
 use mailyard_policy::{
     Reason, Timestamp,
-    alert::Fact,
+    alert::{Fact, Regarding, What},
     id::{MailboxId, OperationId, Org, ProfileId},
     mailbox::Kept,
     operation::Health,
@@ -28,6 +28,8 @@ use crate::{
 
 /// How many cycles of a mailbox are kept.
 const CYCLES: u64 = 16;
+/// Rows of `inbound` of which something is to become yet.
+const WAITS: &str = " WHERE state <> 'quarantined'";
 const OUTCOMES: [&str; 6] = ["success", "transient", "throttled", "permanent", "server_fault", "fenced"];
 
 /// The mailbox that a fenced transaction is about, as the conditional update found it.
@@ -219,32 +221,44 @@ fn add_seen(script: &mut Script, scope: &Scope, seen: &[SeenItem]) {
     }
 }
 
-/// What happens to a row of `inbound` that does not become a sighting.
+/// What happens to a row of `inbound` that does not become a sighting. What is in quarantine already stays as it is.
 fn settle(script: &mut Script, scope: &Scope, item: Item) {
     let failed = "attempts = attempts + 1, reason = ";
     let (text, item_id) = match item {
         Item::Track(_) => return,
-        Item::Drop { item_id } => (script.begin("DELETE FROM inbound"), item_id),
+        Item::Drop { item_id } => (script.begin("DELETE FROM inbound WHERE TRUE"), item_id),
         Item::Again { item_id, reason } => {
-            (script.begin("UPDATE inbound SET ").push(failed).push_bind(reason.code()), item_id)
+            (script.begin("UPDATE inbound SET ").push(failed).push_bind(reason.code()).push(WAITS), item_id)
         }
         Item::Quarantine { item_id, reason } => {
+            tell_failed(script, scope, &item_id, reason);
             let text = script.begin("UPDATE inbound SET state = 'quarantined', search_key = NULL, ");
-            (text.push(failed).push_bind(reason.code()), item_id)
+            (text.push(failed).push_bind(reason.code()).push(WAITS), item_id)
         }
         Item::Move { item_id, reason, search_key } => {
+            tell_failed(script, scope, &item_id, reason);
             let text = script.begin("UPDATE inbound SET state = 'moving', search_key = ");
             text.push_bind(search_key.to_vec()).push(", ");
-            (text.push(failed).push_bind(reason.code()), item_id)
+            (text.push(failed).push_bind(reason.code()).push(WAITS), item_id)
         }
         Item::Moved { item_id, moved_id } => {
             let text = script.begin(
                 "UPDATE OR REPLACE inbound SET state = 'quarantined', moved = 1, search_key = NULL, item_id = ",
             );
-            (text.push_bind(moved_id), item_id)
+            (text.push_bind(moved_id).push(WAITS), item_id)
         }
     };
-    text.push(" WHERE item_id = ").push_bind(item_id);
+    text.push(" AND item_id = ").push_bind(item_id);
+    text.push(" AND mailbox_id = ").push_bind(scope.mailbox.key());
+}
+
+/// An item that nobody knows to have failed raises an alert; its move, or a second look at it, raises no other.
+fn tell_failed(script: &mut Script, scope: &Scope, item_id: &str, reason: Reason) {
+    let regarding = Regarding::Mailbox(scope.mailbox);
+    let fact = Fact { regarding, what: What::Quarantined(reason), at: scope.at };
+    let text = script.begin("INSERT INTO fact(org, text, at) SELECT org, ");
+    text.push_bind(fact.to_string()).push(", ").push_bind(scope.at.as_millis());
+    text.push(" FROM inbound WHERE state = 'seen' AND item_id = ").push_bind(item_id.to_owned());
     text.push(" AND mailbox_id = ").push_bind(scope.mailbox.key());
 }
 

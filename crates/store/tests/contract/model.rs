@@ -6,7 +6,7 @@ use std::{
 };
 
 use bytes::Bytes;
-use mailyard_policy::{Reason, operation::State};
+use mailyard_policy::{Reason, alert::What, operation::State};
 use mailyard_store::{
     Error, Store,
     holder::{Commit, Fence, InboundState, Item, SeenItem},
@@ -36,6 +36,8 @@ struct Model {
     waiting: BTreeMap<u8, u32>,
     quarantined: BTreeSet<u8>,
     sighted: BTreeSet<u8>,
+    /// Items that the alert book was told of.
+    told: usize,
 }
 
 fn acts() -> impl Strategy<Value = Vec<(usize, Act)>> {
@@ -82,15 +84,13 @@ impl Model {
             }
             Act::Again(item) => {
                 self.waiting.entry(*item).and_modify(|attempts| *attempts += 1);
-                if self.quarantined.contains(item) {
-                    return Some(Commit::default());
-                }
                 let item = Item::Again { item_id: name(*item), reason: Reason::ItemTransientError };
                 Commit { items: vec![item], ..Commit::default() }
             }
             Act::Quarantine(item) => {
                 if self.waiting.remove(item).is_some() {
                     self.quarantined.insert(*item);
+                    self.told += 1;
                 }
                 let item = Item::Quarantine { item_id: name(*item), reason: Reason::ItemCorrupt };
                 Commit { items: vec![item], ..Commit::default() }
@@ -153,6 +153,10 @@ pub async fn fenced_commits_follow_the_model(store: Arc<dyn Store>) {
     let messages: BTreeSet<u8> =
         models.iter().flat_map(|model| &model.sighted).map(|item| item % 6).collect();
     assert_eq!(world.emails(Filter::All).await.len(), messages.len());
+    let facts = store.unbooked(10_000).await.unwrap();
+    let failed = |what: &What| matches!(what, What::Quarantined(_));
+    let told = facts.iter().filter(|unbooked| unbooked.fact.as_ref().is_ok_and(|fact| failed(&fact.what)));
+    assert_eq!(told.count(), models.iter().map(|model| model.told).sum::<usize>());
 }
 
 pub async fn health_counts_are_always_what_a_recount_says(store: Arc<dyn Store>) {

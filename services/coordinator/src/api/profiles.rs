@@ -24,7 +24,7 @@ use tonic::{Request, Response, Status};
 
 use super::{
     Api, cut,
-    input::{check_etag, fields, goes_again},
+    input::{check_etag, goes_again},
     new_id,
     refuse::{Told, not_found},
     with_one_more,
@@ -43,7 +43,7 @@ impl ProfileService for Api {
         let org = self.org(&parent).await?;
         let message = message.unwrap_or_default();
         let mut draft = Draft::new(org.clone(), ProfileId::new(new_id()?), self.now(), &self.deployment);
-        draft.apply(&message, draft::FIELDS);
+        draft.apply(&message, &draft::new_fields(&message));
         let (profile, secrets) = draft.checked()?;
         let profile = self.store.create_profile(&profile, &secrets, set_default).await.told()?;
         tracing::info!(profile = %profile.id, "a profile was made");
@@ -53,11 +53,7 @@ impl ProfileService for Api {
     async fn update_profile(&self, request: Request<UpdateProfileRequest>) -> Result<Response<Wire>, Status> {
         let UpdateProfileRequest { profile: message, update_mask, set_default } = request.into_inner();
         let message = message.unwrap_or_default();
-        let mut fields = fields(update_mask.as_ref(), draft::FIELDS, |field| draft::is_set(&message, field))?;
-        if update_mask.is_some_and(|mask| mask.paths.iter().any(|path| path == "*")) {
-            // A password cannot be read, so who writes everything back cannot mean to clear it.
-            fields.retain(|field| !field.ends_with(".password") || draft::is_set(&message, field));
-        }
+        let fields = draft::changed_fields(&message, update_mask.as_ref())?;
         let mut attempt = 1;
         loop {
             let before = self.find_profile("profile.name", &message.name).await?;

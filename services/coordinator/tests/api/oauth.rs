@@ -118,6 +118,15 @@ async fn each_direction_may_have_its_own_scheme() {
     assert_eq!(made.outgoing_credentials.as_ref().unwrap().user, "");
     assert_eq!(secret(&house, &made, Direction::Incoming).await, PASSWORD);
     assert!(secret(&house, &made, Direction::Outgoing).await.contains("PRIVATE KEY"));
+
+    // What the mask names is changed, also to nothing.
+    let clear = |path: &str| update(&made, Credentials::default(), &[path]);
+    for path in ["outgoing_credentials.oauth.tenant", "outgoing_credentials.oauth.certificate_pem"] {
+        let refused = told(house.profiles().update_profile(clear(path)).await);
+        assert!(refused.contains(&format!("profile.{path}: it is empty")), "{refused}");
+    }
+    let gone = answered(house.profiles().update_profile(clear("outgoing_credentials")).await);
+    assert_eq!(schemes(&gone), (Authentication::Basic, None));
 }
 
 #[tokio::test]

@@ -14,14 +14,19 @@ use tonic::Status;
 
 use crate::api::{Api, refuse::Told as _, words::code};
 
+/// How many cycles are told.
+const CYCLES: usize = 16;
+
 impl Api {
     pub(super) async fn explanation(&self, mailbox: &Mailbox) -> Result<ExplainMailboxResponse, Status> {
         let mut views = self.views(&mailbox.org).await?;
-        let Some(held) = self.leader.explain(mailbox.set.id).await else {
-            let cycles = self.store.cycles(mailbox.set.id).await.told()?;
+        let held = self.leader.explain(mailbox.set.id).await;
+        let stored = self.store.cycles(mailbox.set.id).await.told()?;
+        let stored = stored.iter().map(stored_cycle);
+        let Some(held) = held else {
             return Ok(ExplainMailboxResponse {
                 mailbox: Some(views.message(mailbox).await?),
-                cycles: cycles.iter().map(stored_cycle).collect(),
+                cycles: stored.collect(),
                 from_holder: false,
                 work: String::new(),
             });
@@ -39,11 +44,20 @@ impl Api {
         }
         Ok(ExplainMailboxResponse {
             mailbox: Some(message),
-            cycles: cycles.into_iter().map(held_cycle).collect(),
+            cycles: continued(cycles.into_iter().map(held_cycle).collect(), stored),
             from_holder: true,
             work,
         })
     }
+}
+
+/// What its holder remembers, and before that what was stored by those who held it earlier, newest first.
+fn continued(mut held: Vec<admin::Cycle>, stored: impl Iterator<Item = admin::Cycle>) -> Vec<admin::Cycle> {
+    let begun = |cycle: &admin::Cycle| cycle.start.map(|at| (at.seconds, at.nanos));
+    let oldest = held.last().and_then(begun);
+    held.extend(stored.filter(|cycle| oldest.is_none_or(|oldest| begun(cycle) < Some(oldest))));
+    held.truncate(CYCLES);
+    held
 }
 
 fn next_run(held: &HeldOperation) -> Option<NextRun> {
@@ -70,5 +84,28 @@ fn stored_cycle(cycle: &Cycle) -> admin::Cycle {
         items: cycle.items,
         outcome: cycle_outcome(cycle.outcome).into(),
         reason: code(cycle.reason),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_its_holder_remembers_is_continued_by_what_was_stored_before() {
+        let cycle = |at: i64, items: u32| admin::Cycle {
+            start: Some(timestamp(Timestamp::from_millis(at))),
+            items,
+            ..admin::Cycle::default()
+        };
+        let told = |held: &[i64], stored: &[i64]| -> Vec<u32> {
+            let of =
+                |starts: &[i64], by| starts.iter().map(|at| cycle(*at, by + *at as u32)).collect::<Vec<_>>();
+            continued(of(held, 100), of(stored, 200).into_iter()).iter().map(|cycle| cycle.items).collect()
+        };
+        assert_eq!(told(&[], &[9, 5]), [209, 205], "after a restart");
+        assert_eq!(told(&[9, 8, 7], &[9, 7, 5]), [109, 108, 107, 205], "each once");
+        let many: Vec<i64> = (0..20).rev().collect();
+        assert_eq!(told(&many, &many).len(), CYCLES);
     }
 }

@@ -64,8 +64,8 @@ impl Api {
     fn unstored(&self, message: &admin::Profile) -> Result<(Profile, Secrets), Status> {
         let org = name::parse_organization("", "organizations/default")?;
         let mut draft = Draft::new(org, ProfileId::new(new_id()?), self.now(), &self.deployment);
-        let fields: Vec<&str> =
-            draft::FIELDS.iter().copied().filter(|field| *field != "display_name").collect();
+        let mut fields = draft::new_fields(message);
+        fields.retain(|field| *field != "display_name");
         draft.apply(message, &fields);
         let (profile, secrets) = draft.checked()?;
         let outgoing = secrets.outgoing.or_else(|| secrets.incoming.clone());

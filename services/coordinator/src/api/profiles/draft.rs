@@ -13,6 +13,7 @@ use mailyard_policy::{
     profile::{Authentication, Credentials},
 };
 use mailyard_store::people::{Profile, Secrets};
+use mailyard_wire::FieldMask;
 use mailyard_wire::{
     admin,
     convert::{moment, span},
@@ -22,14 +23,14 @@ use tonic::Status;
 
 use crate::api::{
     Deployment,
-    input::{Input, LONG, SHORT},
+    input::{self, Input, LONG, SHORT},
 };
 
 const INCOMING: &str = "credentials";
 const OUTGOING: &str = "outgoing_credentials";
 
 /// What callers can set, by the names of the update mask.
-pub(super) const FIELDS: &[&str] = &[
+const FIELDS: &[&str] = &[
     "display_name",
     "description",
     "incoming_url",
@@ -71,7 +72,7 @@ const LONGEST_URL: usize = 2048;
 const LARGEST_CA: usize = 256 << 10;
 
 /// True if a message without a mask sets this field.
-pub(super) fn is_set(message: &admin::Profile, field: &str) -> bool {
+fn is_set(message: &admin::Profile, field: &str) -> bool {
     match field {
         "display_name" => !message.display_name.is_empty(),
         "description" => !message.description.is_empty(),
@@ -94,6 +95,28 @@ pub(super) fn is_set(message: &admin::Profile, field: &str) -> bool {
             _ => false,
         },
     }
+}
+
+/// The fields of a new profile.
+pub(super) fn new_fields(message: &admin::Profile) -> Vec<&'static str> {
+    FIELDS.iter().copied().filter(|field| is_set(message, field) || !may_be_left_out(field)).collect()
+}
+
+/// The fields that a change names. What may be left out is changed if it is filled in, or named itself.
+pub(super) fn changed_fields(
+    message: &admin::Profile,
+    mask: Option<&FieldMask>,
+) -> Result<Vec<&'static str>, Status> {
+    let mut fields = input::fields(mask, FIELDS, |field| is_set(message, field))?;
+    let names = |field: &str| mask.is_some_and(|mask| mask.paths.iter().any(|path| path == field));
+    fields.retain(|field| is_set(message, field) || !may_be_left_out(field) || names(field));
+    Ok(fields)
+}
+
+/// A password cannot be read, so who writes everything back cannot mean to clear it. What credentials for sending
+/// leave out is as for reading.
+fn may_be_left_out(field: &str) -> bool {
+    field.ends_with(".password") || field.strip_prefix(OUTGOING).is_some_and(|rest| rest.starts_with('.'))
 }
 
 /// A profile that may not be right yet.
@@ -176,21 +199,18 @@ impl<'a> Draft<'a> {
     }
 
     fn apply_credentials(&mut self, message: &admin::Profile, field: &str) {
-        let own = message.outgoing_credentials.as_ref();
-        match (field.split_once('.'), own) {
-            (None, None) if field == OUTGOING => self.outgoing = None,
-            (Some((INCOMING, field)), _) => {
+        match field.split_once('.') {
+            None if field == OUTGOING && message.outgoing_credentials.is_none() => self.outgoing = None,
+            Some((INCOMING, field)) => {
                 let message = message.credentials.clone().unwrap_or_default();
                 self.incoming.apply(&message, field, &mut self.input);
             }
-            (Some((OUTGOING, field)), Some(message)) => {
+            Some((OUTGOING, field)) => {
+                let message = message.outgoing_credentials.clone().unwrap_or_default();
                 let incoming = &self.incoming.credentials;
                 let outgoing =
                     self.outgoing.get_or_insert_with(|| credentials::Draft::another(OUTGOING, incoming));
-                // What it leaves out is as for reading.
-                if credentials::Draft::is_set(Some(message), field) {
-                    outgoing.apply(message, field, &mut self.input);
-                }
+                outgoing.apply(&message, field, &mut self.input);
             }
             _ => {}
         }

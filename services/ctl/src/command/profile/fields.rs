@@ -37,7 +37,8 @@ pub struct Fields {
     /// Authorities to trust instead of the system's, as PEM; an empty file: the system's again
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
-    /// Mail received before this is left alone: 2026-03-01 or 2026-03-01T12:00:00Z
+    /// Mail received before this is left alone: 2026-03-01 or 2026-03-01T12:00:00Z; an earlier date than before brings
+    /// older mail in
     #[arg(long, value_name = "TIME", value_parser = values::time)]
     process_email_from: Option<Timestamp>,
     /// No polling more often than this
