@@ -39,6 +39,14 @@ async fn others_sign_in_by_ntlm_negotiate_and_tokens() -> Result<(), Box<dyn Err
 }
 
 #[tokio::test]
+async fn exchangelib_finds_the_way_and_is_told_of_what_happens() -> Result<(), Box<dyn Error>> {
+    if let Some(simulator) = tell("exchangelib_discovery", |_| {}).await? {
+        simulator.shutdown().await;
+    }
+    Ok(())
+}
+
+#[tokio::test]
 async fn exchangelib_reads_writes_and_sends() -> Result<(), Box<dyn Error>> {
     let Some(simulator) = tell("exchangelib_story", |_| {}).await? else { return Ok(()) };
     let sent: Vec<_> = simulator

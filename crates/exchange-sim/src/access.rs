@@ -3,9 +3,9 @@
 use std::sync::Arc;
 
 use crate::{
+    answer::Refusal,
     oauth::Accepted,
     schema,
-    service::Refusal,
     throttle::Payer,
     world::{Mailbox, World},
     xml::Element,

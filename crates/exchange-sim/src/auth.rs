@@ -17,9 +17,9 @@ use self::{
 };
 use crate::{
     access::{Caller, account},
+    answer::Response,
     fault::Kind,
     oauth::TokenError,
-    service::Response,
     world::World,
 };
 

@@ -10,7 +10,7 @@ use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 
 use crate::{
-    Made, Rule,
+    Grant, Made, Rule, autodiscover,
     world::{World, folder_named},
 };
 
@@ -53,6 +53,12 @@ fn route(world: &World, method: &Method, path: &str, query: &str, body: &[u8]) -
             let changed = world.change_settings(|settings| settings.changed(body));
             changed.map(|settings| json!(settings)).map_err(|error| (StatusCode::BAD_REQUEST, error))
         }
+        ("GET", ["permissions"]) => Ok(json!(world.grants())),
+        ("POST", ["permissions"]) => {
+            let grant: Grant = read(body)?;
+            world.grant(&grant).map_err(|error| (StatusCode::BAD_REQUEST, error))?;
+            Ok(json!(world.grants()))
+        }
         ("GET", ["stats"]) => {
             let wanted = query.strip_prefix("mailbox=").map(percent_decoded);
             let unknown = wanted.as_ref().filter(|address| world.mailbox_at(address).is_none());
@@ -90,7 +96,8 @@ fn fault(world: &World, body: &[u8]) -> Answer {
     if let Some(address) = unknown {
         return Err((StatusCode::BAD_REQUEST, format!("mailbox: there is no mailbox {address}")));
     }
-    if let Some(operation) = rule.operation.as_ref().filter(|name| crate::operation::named(name).is_none()) {
+    let known = |name: &str| crate::operation::named(name).is_some() || autodiscover::is_form(name);
+    if let Some(operation) = rule.operation.as_ref().filter(|name| !known(name)) {
         return Err((StatusCode::BAD_REQUEST, format!("operation: there is no operation {operation}")));
     }
     world.set_faults(|faults| faults.add(rule));
@@ -147,6 +154,10 @@ pub(crate) fn stats(world: &World, mailbox: Option<&str>) -> Value {
         "handshakes": counters.handshakes.load(Ordering::Relaxed),
         "refused_sign_ins": counters.refused_sign_ins(),
         "wrong_anchor_mailbox": counters.wrong_anchor.load(Ordering::Relaxed),
+        "wrong_affinity": counters.wrong_affinity.load(Ordering::Relaxed),
+        "subscriptions": world.subscriptions.count(),
+        "streams": counters.streams.load(Ordering::Relaxed),
+        "max_streams": counters.max_streams.load(Ordering::Relaxed),
     });
     if let Some(issuer) = &world.issuer {
         let (all, with_claims) = issuer.issued();

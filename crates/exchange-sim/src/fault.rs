@@ -1,10 +1,12 @@
 //! Faults by rule: what the server does wrong, to whom, how often, until when.
 
-use std::{collections::BTreeMap, time::Duration};
+mod standing;
 
 use serde::{Deserialize, Serialize};
-use sha2::{Digest, Sha256};
-use tokio::time::Instant;
+
+pub(crate) use self::standing::{Faults, Strike};
+
+use crate::autodiscover;
 
 /// What goes wrong.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -19,6 +21,11 @@ pub enum Kind {
     /// HTTP 503, with `Retry-After` if there is a hint.
     #[serde(rename = "http_503")]
     Http503,
+    /// HTTP 404, as if the service were not there.
+    #[serde(rename = "http_404")]
+    Http404,
+    /// HTTP 302 to `target`.
+    HttpRedirect,
     /// HTTP 401 whatever the credential.
     Unauthorized,
     /// The connection ends instead of the answer to the last leg of an NTLM handshake.
@@ -48,12 +55,48 @@ pub enum Kind {
     RepeatedChanges,
     /// Of a batch some items fail and the rest is not attempted.
     PartialBatch,
+    /// Each part of a batch is refused with `code`, with a hint and with `inner` as the code that hides behind it.
+    ResponseCode,
     /// Of a batch nothing is attempted.
     StoppedBatch,
+    /// A streaming connection is broken off; with `code`, it ends with that.
+    CutStream,
+    /// A streaming connection says nothing more, and stays open.
+    SilentStream,
+    /// Events of a mailbox get lost on their way to a streaming connection.
+    LostEvents,
+    /// Autodiscover names another URL to ask: `target`.
+    RedirectUrl,
+    /// Autodiscover names another address to ask for: `target`.
+    RedirectAddress,
+    /// Autodiscover answers with an error: `code`, as its SOAP form spells it.
+    AutodiscoverError,
     /// The server's clock is wrong.
     ClockSkew,
     /// Nobody answers.
     Down,
+}
+
+impl Kind {
+    /// True for what happens before a request is understood.
+    fn looks_at_hosts(self) -> bool {
+        use Kind::{
+            AutodiscoverError, CutConnection, Html200, Http404, Http503, HttpRedirect, RedirectAddress,
+            RedirectUrl, Unauthorized,
+        };
+        matches!(
+            self,
+            CutConnection
+                | Http503
+                | Http404
+                | HttpRedirect
+                | Html200
+                | Unauthorized
+                | RedirectUrl
+                | RedirectAddress
+                | AutodiscoverError
+        )
+    }
 }
 
 /// A rule. Absent fields mean any; it stands until it is deleted, `for_seconds` are over or it has struck `count` times.
@@ -68,6 +111,9 @@ pub struct Rule {
     /// Only for this mailbox, by its address.
     #[serde(default)]
     pub mailbox: Option<String>,
+    /// Only for who asks the server by this name.
+    #[serde(default)]
+    pub host: Option<String>,
     /// How large a share of requests is struck, 0 to 1.
     #[serde(default = "all")]
     pub rate: f64,
@@ -92,37 +138,19 @@ pub struct Rule {
     /// The challenge asks for claims.
     #[serde(default)]
     pub claims: bool,
+    /// Where a redirection leads.
+    #[serde(default)]
+    pub target: Option<String>,
+    /// The code of an error.
+    #[serde(default)]
+    pub code: Option<String>,
+    /// The code that hides behind it.
+    #[serde(default)]
+    pub inner: Option<String>,
 }
 
 fn all() -> f64 {
     1.0
-}
-
-/// The rules that stand.
-#[derive(Debug, Default)]
-pub(crate) struct Faults {
-    seed: u64,
-    rules: Vec<Standing>,
-    struck: BTreeMap<Kind, u64>,
-    /// Raised by each change: who keeps something derived looks whether it is still true.
-    pub version: u64,
-}
-
-#[derive(Debug)]
-struct Standing {
-    number: u64,
-    rule: Rule,
-    until: Option<Instant>,
-    left: Option<u64>,
-    asked: u64,
-}
-
-/// A rule that strikes this request.
-#[derive(Clone, Debug)]
-pub(crate) struct Strike {
-    pub hint: Option<Duration>,
-    pub delay: Duration,
-    pub claims: bool,
 }
 
 impl Rule {
@@ -137,6 +165,11 @@ impl Rule {
         if self.for_seconds.is_some_and(|seconds| !(0.0..1e9).contains(&seconds)) {
             return Err("for_seconds: must be between 0 and 1000000000".to_owned());
         }
+        self.check_whom()?;
+        self.check_what()
+    }
+
+    fn check_whom(&self) -> Result<(), String> {
         let everybody = matches!(self.kind, Kind::Down | Kind::ClockSkew | Kind::NtlmReset);
         if everybody && self.operation.is_some() {
             return Err("operation: this kind concerns every operation".to_owned());
@@ -144,7 +177,23 @@ impl Rule {
         if everybody && self.mailbox.is_some() {
             return Err("mailbox: this kind concerns every mailbox".to_owned());
         }
+        if self.host.is_some() && !self.kind.looks_at_hosts() {
+            return Err("host: this kind does not look at it".to_owned());
+        }
+        Ok(())
+    }
+
+    fn check_what(&self) -> Result<(), String> {
         match self.kind {
+            Kind::HttpRedirect | Kind::RedirectUrl | Kind::RedirectAddress if self.target.is_none() => {
+                Err("target: this kind needs it".to_owned())
+            }
+            Kind::AutodiscoverError => autodiscover::check_code(self.code.as_deref()),
+            Kind::ResponseCode if self.code.is_none() => Err("code: response_code needs it".to_owned()),
+            Kind::ResponseCode | Kind::CutStream => {
+                check_response_code("code", self.code.as_deref())?;
+                check_response_code("inner", self.inner.as_deref())
+            }
             Kind::ClockSkew if self.count.is_some() => {
                 Err("count: a clock is wrong until it is right again".to_owned())
             }
@@ -157,106 +206,10 @@ impl Rule {
     }
 }
 
-impl Faults {
-    pub fn new(seed: u64) -> Self {
-        Self { seed, ..Self::default() }
-    }
-
-    pub fn add(&mut self, rule: Rule) {
-        self.version += 1;
-        let until = rule.for_seconds.map(|seconds| Instant::now() + Duration::from_secs_f64(seconds));
-        let left = rule.count;
-        self.rules.push(Standing { number: self.version, rule, until, left, asked: 0 });
-    }
-
-    pub fn clear(&mut self) {
-        self.version += 1;
-        self.rules.clear();
-    }
-
-    /// How often each kind has struck.
-    pub fn struck(&self) -> &BTreeMap<Kind, u64> {
-        &self.struck
-    }
-
-    /// True while no rule stands: nothing has to be asked.
-    pub fn is_empty(&self) -> bool {
-        self.rules.is_empty()
-    }
-
-    /// Whether a rule of this kind strikes, decided by seed, rule and the number of the request under it.
-    pub fn strikes(&mut self, kind: Kind, operation: &str, mailbox: &str) -> Option<Strike> {
-        self.strikes_if(kind, operation, mailbox, |_| true)
-    }
-
-    /// The same, for rules that have something more to say of a request.
-    pub fn strikes_if(
-        &mut self,
-        kind: Kind,
-        operation: &str,
-        mailbox: &str,
-        concerns: impl FnOnce(&Rule) -> bool,
-    ) -> Option<Strike> {
-        let seed = self.seed;
-        let standing = self.standing(kind, operation, mailbox).filter(|standing| concerns(&standing.rule))?;
-        standing.asked += 1;
-        if chance(&[seed, standing.number, standing.asked]) >= standing.rule.rate {
-            return None;
-        }
-        standing.left = standing.left.map(|left| left - 1);
-        let strike = Strike {
-            hint: standing.rule.hint_ms.map(Duration::from_millis),
-            delay: Duration::from_millis(standing.rule.delay_ms.unwrap_or_default()),
-            claims: standing.rule.claims,
-        };
-        *self.struck.entry(kind).or_default() += 1;
-        Some(strike)
-    }
-
-    /// How wrong the clock is at the moment, in milliseconds.
-    pub fn skew(&self) -> i64 {
-        let now = Instant::now();
-        let standing = self.rules.iter().find(|standing| {
-            standing.rule.kind == Kind::ClockSkew && standing.until.is_none_or(|until| until > now)
-        });
-        standing.and_then(|standing| standing.rule.skew_ms).unwrap_or_default()
-    }
-
-    /// True if an item is poisoned: chosen by seed, rule and item, it stays so while the rule stands.
-    pub fn poisons(&mut self, operation: &str, mailbox: &str, item: [u64; 2]) -> bool {
-        let seed = self.seed;
-        let Some(standing) = self.standing(Kind::Poison, operation, mailbox) else { return false };
-        if chance(&[seed, standing.number, item[0], item[1]]) >= standing.rule.rate {
-            return false;
-        }
-        standing.left = standing.left.map(|left| left - 1);
-        *self.struck.entry(Kind::Poison).or_default() += 1;
-        true
-    }
-
-    /// The rule of this kind that concerns a request.
-    fn standing(&mut self, kind: Kind, operation: &str, mailbox: &str) -> Option<&mut Standing> {
-        let now = Instant::now();
-        self.rules.retain(|standing| standing.until.is_none_or(|until| until > now));
-        self.rules.iter_mut().find(|standing| {
-            standing.rule.kind == kind
-                && standing.left != Some(0)
-                && standing.rule.operation.as_deref().is_none_or(|wanted| wanted == operation)
-                && standing.rule.mailbox.as_deref().is_none_or(|wanted| wanted.eq_ignore_ascii_case(mailbox))
-        })
-    }
-}
-
-/// A number between 0 and 1 that follows from these.
-pub(crate) fn chance(parts: &[u64]) -> f64 {
-    let mut hash = Sha256::new();
-    for part in parts {
-        hash.update(part.to_be_bytes());
-    }
-    let digest = hash.finalize();
-    let mut bytes = [0; 8];
-    bytes.copy_from_slice(&digest[..8]);
-    (u64::from_be_bytes(bytes) >> 11) as f64 / (1_u64 << 53) as f64
+fn check_response_code(field: &str, code: Option<&str>) -> Result<(), String> {
+    let is_code =
+        |code: &str| code.starts_with("Error") && code.chars().all(|letter| letter.is_ascii_alphanumeric());
+    if code.is_none_or(is_code) { Ok(()) } else { Err(format!("{field}: a code of EWS begins with Error")) }
 }
 
 #[cfg(test)]
@@ -265,37 +218,6 @@ mod tests {
 
     fn rule(json: &str) -> Rule {
         serde_json::from_str(json).unwrap_or_else(|error| panic!("{json}: {error}"))
-    }
-
-    #[tokio::test(start_paused = true)]
-    async fn rules_strike_whom_and_how_often_they_say() {
-        let mut faults = Faults::new(1);
-        faults.add(rule(r#"{"kind":"http_503","operation":"GetItem","mailbox":"A@x","count":2}"#));
-        let mut strikes = |operation, mailbox| faults.strikes(Kind::Http503, operation, mailbox).is_some();
-        assert!(!strikes("SyncFolderItems", "a@x"));
-        assert!(!strikes("GetItem", "b@x"));
-        assert!(strikes("GetItem", "a@x") && strikes("GetItem", "a@x") && !strikes("GetItem", "a@x"));
-        assert_eq!(faults.struck().get(&Kind::Http503), Some(&2));
-
-        faults.clear();
-        faults.add(rule(r#"{"kind":"down","for_seconds":5}"#));
-        assert!(faults.strikes(Kind::Down, "", "").is_some());
-        tokio::time::advance(Duration::from_secs(6)).await;
-        assert!(faults.strikes(Kind::Down, "", "").is_none());
-    }
-
-    #[test]
-    fn a_rate_is_kept_and_repeats_with_the_seed() {
-        let draw = |seed| {
-            let mut faults = Faults::new(seed);
-            faults.add(rule(r#"{"kind":"server_busy","rate":0.25}"#));
-            (0..1000).map(|_| faults.strikes(Kind::ServerBusy, "", "").is_some()).collect::<Vec<_>>()
-        };
-        let first = draw(7);
-        assert_eq!(first, draw(7));
-        assert_ne!(first, draw(8));
-        let struck = first.iter().filter(|struck| **struck).count();
-        assert!((200..300).contains(&struck), "{struck} of 1000");
     }
 
     #[test]
@@ -311,6 +233,15 @@ mod tests {
             (r#"{"kind":"down","operation":"GetItem"}"#, "operation"),
             (r#"{"kind":"clock_skew","skew_ms":1,"rate":0.5}"#, "rate"),
             (r#"{"kind":"clock_skew","skew_ms":1,"count":1}"#, "count"),
+            (r#"{"kind":"clock_skew","skew_ms":1,"host":"mail.x"}"#, "host"),
+            (r#"{"kind":"response_code"}"#, "code"),
+            (r#"{"kind":"response_code","code":"NoError"}"#, "code"),
+            (r#"{"kind":"response_code","code":"ErrorX","inner":"<x/>"}"#, "inner"),
+            (r#"{"kind":"cut_stream","code":"Over"}"#, "code"),
+            (r#"{"kind":"redirect_url"}"#, "target"),
+            (r#"{"kind":"http_redirect","code":"InvalidUser"}"#, "target"),
+            (r#"{"kind":"autodiscover_error"}"#, "code"),
+            (r#"{"kind":"autodiscover_error","code":"ErrorServerBusy"}"#, "code"),
         ] {
             assert!(rule(json).check().is_err_and(|error| error.starts_with(field)), "{json}");
         }

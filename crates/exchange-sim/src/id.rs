@@ -14,6 +14,17 @@ pub(crate) enum Name {
     Attachment { mailbox: u32, item: u64, number: u32 },
 }
 
+impl Name {
+    /// The mailbox that it lies in.
+    pub fn mailbox(self) -> u32 {
+        match self {
+            Self::Folder { mailbox, .. } | Self::Item { mailbox, .. } | Self::Attachment { mailbox, .. } => {
+                mailbox
+            }
+        }
+    }
+}
+
 const FOLDER: u8 = 1;
 const ITEM: u8 = 2;
 const ATTACHMENT: u8 = 3;

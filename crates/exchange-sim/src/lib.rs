@@ -4,9 +4,14 @@
 //! and tells the truth about what was sent through its control door.
 
 mod access;
+mod affinity;
+mod answer;
 mod auth;
+mod autodiscover;
 mod control;
+mod counters;
 mod doors;
+mod event;
 mod fault;
 mod id;
 mod item;
@@ -14,12 +19,15 @@ mod made;
 mod mailbox;
 mod oauth;
 mod operation;
+mod permission;
 mod property;
 mod restriction;
 mod schema;
 mod server;
 mod service;
 mod settings;
+mod stream;
+mod subscription;
 mod sync_state;
 mod throttle;
 mod tls;
@@ -35,6 +43,7 @@ pub use auth::{ExtendedProtection, Scheme};
 pub use fault::{Kind as FaultKind, Rule};
 pub use made::{Listed, Made};
 pub use oauth::Registration;
+pub use permission::{Grant, Permission};
 pub use server::{Error, Ready, Simulator};
 pub use settings::Settings;
 pub use throttle::Budget;
@@ -62,6 +71,8 @@ impl Default for Behaviour {
 pub struct Options {
     /// Where HTTPS listens.
     pub listen: SocketAddr,
+    /// Where somebody without TLS is told to ask with it, for Autodiscover.
+    pub plain_listen: SocketAddr,
     /// Where the control door listens: plain HTTP, loopback only.
     pub control_listen: SocketAddr,
     /// Where the token issuer listens: HTTPS, if OAuth is among the schemes.
@@ -70,6 +81,8 @@ pub struct Options {
     pub auth: Vec<Scheme>,
     /// What can be changed while it runs.
     pub settings: Settings,
+    /// What accounts may do in others' mailboxes without impersonation.
+    pub grants: Vec<Grant>,
     /// How many mailboxes, besides the service account's own.
     pub mailboxes: usize,
     /// Messages that lie in each Inbox at the beginning.
@@ -104,10 +117,12 @@ impl Options {
         let free = SocketAddr::new(IpAddr::V4(Ipv4Addr::LOCALHOST), 0);
         Self {
             listen: free,
+            plain_listen: free,
             control_listen: free,
             issuer_listen: free,
             auth: vec![Scheme::Basic],
             settings: Settings::default(),
+            grants: Vec::new(),
             mailboxes,
             initial_messages: 0,
             seed,

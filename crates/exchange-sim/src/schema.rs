@@ -164,7 +164,7 @@ fn name(element: &Element) -> String {
         Space::Messages => "m:",
         Space::Types => "t:",
         Space::Soap => "s:",
-        Space::Other => "",
+        Space::Addressing | Space::Autodiscover | Space::Outlook | Space::Other => "",
     };
     format!("{prefix}{}", element.name)
 }

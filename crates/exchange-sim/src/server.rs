@@ -7,7 +7,7 @@ use tokio::{net::TcpListener, sync::watch, task::JoinSet};
 use tokio_rustls::TlsAcceptor;
 
 use crate::{
-    Listed, Made, Options, Registration, Rule, Scheme, Settings, Submission, auth, control, doors,
+    Grant, Listed, Made, Options, Registration, Rule, Scheme, Settings, Submission, auth, control, doors,
     oauth::Issuer,
     tls,
     world::{World, folder_named},
@@ -32,6 +32,9 @@ pub enum Error {
         /// Why.
         source: std::io::Error,
     },
+    /// A permission for or in a mailbox that is none.
+    #[error("cannot give permissions: {0}")]
+    Grant(String),
     /// No certificate could be made.
     #[error("cannot make a certificate: {0}")]
     Certificate(Box<dyn std::error::Error + Send + Sync>),
@@ -42,6 +45,10 @@ pub enum Error {
 pub struct Ready {
     /// Where clients go.
     pub ews_url: String,
+    /// Where clients that know only an address begin: Autodiscover by SOAP; the other forms lie beside it.
+    pub autodiscover_url: String,
+    /// Where they are told of it without TLS.
+    pub autodiscover_http_url: String,
     /// The authority to trust.
     pub ca_file: String,
     /// The service account's UPN.
@@ -71,15 +78,17 @@ pub struct Simulator {
 }
 
 impl Simulator {
-    /// Starts both doors.
+    /// Opens all doors.
     ///
     /// # Errors
     /// [`Error`] if a port, a file or a certificate cannot be had.
     pub async fn start(options: Options) -> Result<Self, Error> {
-        let identity = tls::identity(options.listen.ip()).map_err(Error::Certificate)?;
+        let identity = tls::identity(options.listen.ip(), &options.domain).map_err(Error::Certificate)?;
         let clients = listen(options.listen).await?;
+        let beginners = listen(options.plain_listen).await?;
         let controllers = listen(options.control_listen).await?;
-        let (client_address, control_address) = (local(&clients)?, local(&controllers)?);
+        let client_address = local(&clients)?;
+        let places = (local(&beginners)?, local(&controllers)?);
         let mut issuing = None;
         let mut issuer = None;
         if options.auth.contains(&Scheme::OAuth) {
@@ -88,10 +97,12 @@ impl Simulator {
             issuing = Some(door);
         }
         let bindings = auth::bindings(&identity.end_point);
-        let world = Arc::new(World::new(options, bindings, issuer));
-        let ready = write_files(&world, &identity.ca_pem, client_address, control_address)?;
-        fill(&world);
+        let origin = format!("https://{client_address}");
         let (stop, stopped) = watch::channel(false);
+        let world = Arc::new(World::new(options, origin, bindings, issuer, stopped.clone()));
+        let ready = write_files(&world, &identity.ca_pem, places)?;
+        fill(&world);
+        world.options.grants.iter().try_for_each(|grant| world.grant(grant)).map_err(Error::Grant)?;
         let acceptor = TlsAcceptor::from(identity.server);
         let mut doors = JoinSet::new();
         let (tls, served) = (acceptor.clone(), world.clone());
@@ -104,6 +115,8 @@ impl Simulator {
                 doors::issuer(tcp, acceptor.clone(), served.clone())
             }));
         }
+        let served = world.clone();
+        doors.spawn(doors::open(beginners, stopped.clone(), move |tcp| doors::plain(tcp, served.clone())));
         let served = world.clone();
         doors.spawn(doors::open(controllers, stopped, move |tcp| doors::controller(tcp, served.clone())));
         Ok(Self { world, ready, stop, doors })
@@ -137,6 +150,14 @@ impl Simulator {
     /// Changes the settings.
     pub fn set(&self, settings: Settings) {
         let Ok(_) = self.world.change_settings(|_| Ok::<_, std::convert::Infallible>(settings));
+    }
+
+    /// Gives or takes permissions.
+    ///
+    /// # Errors
+    /// The field and what is wrong with it.
+    pub fn grant(&self, grant: &Grant) -> Result<(), String> {
+        self.world.grant(grant)
     }
 
     /// Everything that was accepted for delivery.
@@ -206,8 +227,7 @@ fn register(options: &Options, issuer: SocketAddr, clients: SocketAddr) -> Resul
 fn write_files(
     world: &World,
     ca_pem: &str,
-    clients: SocketAddr,
-    controllers: SocketAddr,
+    (beginners, controllers): (SocketAddr, SocketAddr),
 ) -> Result<Ready, Error> {
     let ca_file = world.options.folder.join("ca.pem");
     let addresses_file = world.options.folder.join("addresses.txt");
@@ -215,7 +235,9 @@ fn write_files(
     let addresses: String = world.addresses().flat_map(|address| [address, "\n"]).collect();
     write(&addresses_file, &addresses, 0o644)?;
     Ok(Ready {
-        ews_url: format!("https://{clients}/EWS/Exchange.asmx"),
+        ews_url: format!("{}/EWS/Exchange.asmx", world.origin),
+        autodiscover_url: format!("{}/autodiscover/autodiscover.svc", world.origin),
+        autodiscover_http_url: format!("http://{beginners}/autodiscover/autodiscover.xml"),
         ca_file: ca_file.to_string_lossy().into_owned(),
         user: world.service().map(|mailbox| mailbox.address.clone()).unwrap_or_default(),
         password: world.password.clone(),

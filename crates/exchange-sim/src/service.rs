@@ -1,85 +1,44 @@
 //! One request: who asks, as whom, for what; and the answer around whatever an operation says.
 
-use std::borrow::Cow;
+use std::sync::atomic::Ordering;
 
-use http::StatusCode;
+use http::{HeaderMap, Method, StatusCode};
 
 use crate::{
     access::{Caller, IMPERSONATION_DENIED, NO_SUCH_MAILBOX, check_header, impersonated, stated_version},
+    affinity,
+    answer::{Refusal, Response, fault, not_xml, open_envelope, schema_violation},
     auth::{Connection, token_refused, unauthorized},
     fault::{Kind, Rule},
     oauth::TokenError,
-    operation, schema,
-    throttle::{Ticket, busy, too_many},
-    world::World,
+    operation::{self, Call, Operation, Run},
+    schema,
+    throttle::{busy, too_many},
+    world::{Mailbox, World},
     xml::{self, Element, Space},
 };
 
 /// What came in by HTTP.
 pub(crate) struct Request<'a> {
-    pub is_post: bool,
-    pub authorization: Option<&'a str>,
-    pub anchor: Option<&'a str>,
+    pub method: &'a Method,
+    pub path: &'a str,
+    pub query: &'a str,
+    pub headers: &'a HeaderMap,
     pub body: &'a [u8],
 }
 
-/// What goes out by HTTP.
-#[derive(Debug)]
-pub(crate) struct Response {
-    pub status: StatusCode,
-    pub headers: Vec<(&'static str, String)>,
-    pub body: String,
-    /// Answer only after this.
-    pub delay: std::time::Duration,
-    /// Do not answer at all.
-    pub cut: bool,
-    /// Until the answer is given, the request is under way.
-    pub ticket: Option<Ticket>,
-}
-
-/// An error of Exchange: the response code, and the text for people.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub(crate) struct Refusal {
-    pub code: &'static str,
-    pub text: Cow<'static, str>,
-    /// `MessageXml` values.
-    pub values: Vec<(&'static str, String)>,
-}
-
-impl Refusal {
-    pub const fn new(code: &'static str, text: &'static str) -> Self {
-        Self { code, text: Cow::Borrowed(text), values: Vec::new() }
-    }
-}
-
-impl Response {
-    /// A status and nothing else.
-    pub fn plain(status: StatusCode) -> Self {
-        Self {
-            status,
-            headers: Vec::new(),
-            body: String::new(),
-            delay: std::time::Duration::ZERO,
-            cut: false,
-            ticket: None,
-        }
+impl Request<'_> {
+    /// A header, if it is text.
+    pub fn header(&self, name: &str) -> Option<&str> {
+        self.headers.get(name).and_then(|value| value.to_str().ok())
     }
 
-    fn soap(status: StatusCode, body: String) -> Self {
-        Self {
-            body,
-            headers: vec![("content-type", "text/xml; charset=utf-8".to_owned())],
-            ..Self::plain(status)
-        }
-    }
-
-    /// The end of the connection.
-    pub fn cut() -> Self {
-        Self { cut: true, ..Self::plain(StatusCode::OK) }
+    /// The name of the server that is asked, without its port.
+    pub fn host(&self) -> &str {
+        let host = self.header("host").unwrap_or_default();
+        host.rsplit_once(':').map_or(host, |(name, _)| name)
     }
 }
-
-pub(crate) const BUSY: &str = "The server cannot service this request right now. Try again later.";
 
 /// A page of something that stands before the server.
 const PROXY_PAGE: &str = "<!DOCTYPE html>\r\n<html><head><title>Sign in</title></head>\r\n<body><h1>Network access</h1>\
@@ -87,14 +46,14 @@ const PROXY_PAGE: &str = "<!DOCTYPE html>\r\n<html><head><title>Sign in</title><
 
 /// Answers one request on a connection.
 pub(crate) fn answer(world: &World, connection: &mut Connection, request: &Request<'_>) -> Response {
-    let signed_in = match connection.sign_in(world, request.authorization) {
+    let signed_in = match connection.sign_in(world, request.header("authorization")) {
         Ok(signed_in) => signed_in,
         Err(response) => {
             world.counters.request("(unauthorized)", None);
             return response;
         }
     };
-    if !request.is_post {
+    if request.method != Method::POST {
         return Response::plain(StatusCode::METHOD_NOT_ALLOWED);
     }
     let mut response = execute(world, &signed_in.caller, request);
@@ -116,13 +75,12 @@ fn execute(world: &World, caller: &Caller, request: &Request<'_>) -> Response {
     }
 }
 
-fn dispatch(
+/// The operation that an envelope asks for, once everything in it may stand there.
+fn understand<'e>(
     world: &World,
-    caller: &Caller,
-    request: &Request<'_>,
     document: &str,
-    envelope: &Element,
-) -> Result<Response, Refusal> {
+    envelope: &'e Element,
+) -> Result<(&'static Operation, &'e Element), Refusal> {
     let invalid = Refusal::new("ErrorInvalidRequest", "The request is invalid.");
     if (envelope.space, envelope.name.as_str()) != (Space::Soap, "Envelope") {
         return Err(invalid);
@@ -135,31 +93,80 @@ fn dispatch(
     check_header(world, header)?;
     schema::validate_request(header, element).map_err(|violation| schema_violation(document, &violation))?;
     check_version(world, stated_version(header), element, document)?;
-    let mailbox = impersonated(world, caller, header)?;
-    let number = mailbox.as_ref().map(|mailbox| mailbox.number);
+    Ok((operation, element))
+}
+
+fn dispatch(
+    world: &World,
+    caller: &Caller,
+    request: &Request<'_>,
+    document: &str,
+    envelope: &Element,
+) -> Result<Response, Refusal> {
+    let header = envelope.child("Header");
+    let (operation, element) = understand(world, document, envelope)?;
+    let acting = impersonated(world, caller, header)?;
+    let placed = acting.as_deref().map(|acting| operation::place(world, acting, element));
+    let mailbox = placed.map(|(mailbox, _)| mailbox);
+    let number = mailbox.map(|mailbox| mailbox.number);
     world.counters.request(operation.name, number);
-    let address = mailbox.as_ref().map(|mailbox| mailbox.address.as_str()).unwrap_or_default();
-    if request.anchor.is_some_and(|anchor| !anchor.eq_ignore_ascii_case(address)) {
-        world.counters.wrong_anchor.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
-    }
-    let ticket = world.load.begin(caller.payer(), caller.payer_for(header, mailbox.as_deref()));
-    let asked = Asked { operation: operation.name, address, caller, under_way: ticket.under_way[0] };
+    let address = mailbox.map(|mailbox| mailbox.address.as_str()).unwrap_or_default();
+    let wanted =
+        acting.as_deref().map(|acting| operation::mentioned(world, acting, element).unwrap_or(acting));
+    count_routing(world, request, operation, wanted);
+    let ticket = world.load.begin(caller.payer(), caller.payer_for(header, acting.as_deref()));
+    let asked = Asked {
+        operation: operation.name,
+        address,
+        host: request.host(),
+        caller,
+        under_way: ticket.under_way[0],
+    };
     if let Some(struck) = before(world, &asked)? {
         return Ok(struck);
     }
     let held_back = ticket.pay(&world.settings())?;
-    let mailbox = mailbox.as_deref().ok_or(Refusal::new(
+    let (acting, (mailbox, access)) = acting.as_deref().zip(placed).ok_or(Refusal::new(
         "ErrorMissingEmailAddress",
         "When making a request as an account that does not have a mailbox, you must specify the mailbox primary SMTP address.",
     ))?;
-    let mut out = String::with_capacity(4096);
-    open_envelope(world, &mut out);
-    (operation.run)(&operation::Call { world, mailbox, name: operation.name }, element, &mut out)?;
-    out.push_str("</s:Body></s:Envelope>");
-    let mut response =
-        Response { delay: held_back, ticket: Some(ticket), ..Response::soap(StatusCode::OK, out) };
+    let backend = affinity::backend(world, request, mailbox);
+    let payer = caller.payer_for(header, Some(acting));
+    let call = Call { world, mailbox, access, acting, name: operation.name, caller, payer, backend };
+    let mut response = Response { delay: held_back, ticket: Some(ticket), ..run(operation, &call, element)? };
+    if operation.needs_affinity() && affinity::is_preferred(request) {
+        response.headers.push(("set-cookie", affinity::cookie(world, backend)));
+    }
     after(world, operation.name, address, &mut response);
     Ok(response)
+}
+
+fn run(operation: &Operation, call: &Call<'_>, element: &Element) -> Result<Response, Refusal> {
+    let mut out = String::with_capacity(4096);
+    let mut stream = None;
+    match operation.run {
+        Run::Answer(run) => {
+            open_envelope(call.world, &mut out);
+            run(call, element, &mut out)?;
+            out.push_str("</s:Body></s:Envelope>");
+        }
+        Run::Stream(run) => stream = Some(Box::new(run(call, element)?)),
+    }
+    Ok(Response { stream, ..Response::xml(StatusCode::OK, out) })
+}
+
+/// Counts what leads a request to the wrong server, or to the right one at a cost that nobody asked for.
+fn count_routing(world: &World, request: &Request<'_>, operation: &Operation, wanted: Option<&Mailbox>) {
+    let counters = &world.counters;
+    // The anchor of subscriptions is that of their group.
+    let anchor = request.header("x-anchormailbox").filter(|_| !operation.needs_affinity());
+    let wanted = wanted.map(|wanted| wanted.address.as_str()).unwrap_or_default();
+    if anchor.is_some_and(|anchor| !anchor.eq_ignore_ascii_case(wanted)) {
+        counters.wrong_anchor.fetch_add(1, Ordering::Relaxed);
+    }
+    if !operation.needs_affinity() && affinity::is_preferred(request) {
+        counters.wrong_affinity.fetch_add(1, Ordering::Relaxed);
+    }
 }
 
 /// What the server does not know at all breaks its schema; what came after the stated version is no part of it.
@@ -185,33 +192,46 @@ fn check_version(
 struct Asked<'a> {
     operation: &'static str,
     address: &'a str,
+    host: &'a str,
     caller: &'a Caller,
     /// Requests of this credential, this one among them.
     under_way: u32,
 }
 
-/// Faults that keep a request from being executed.
-fn before(world: &World, asked: &Asked<'_>) -> Result<Option<Response>, Refusal> {
-    let Some(mut faults) = world.asks_faults() else { return Ok(None) };
-    let mut strikes = |kind| faults.strikes(kind, asked.operation, asked.address);
+/// What something before the service answers in its place: a proxy, a balancer, a server that is overwhelmed.
+pub(crate) fn instead(world: &World, operation: &str, address: &str, host: &str) -> Option<Response> {
+    let mut faults = world.asks_faults()?;
+    let mut strikes = |kind| faults.strikes_at(kind, operation, address, host);
     if strikes(Kind::CutConnection).is_some() {
-        return Ok(Some(Response::cut()));
+        return Some(Response::cut());
     }
     if let Some(strike) = strikes(Kind::Http503) {
-        let mut response = Response::plain(StatusCode::SERVICE_UNAVAILABLE);
-        if let Some(hint) = strike.hint {
-            response.headers.push(("retry-after", hint.as_millis().div_ceil(1000).to_string()));
-        }
-        return Ok(Some(response));
+        let after = strike.hint.map(|hint| ("retry-after", hint.as_millis().div_ceil(1000).to_string()));
+        let headers = after.into_iter().collect();
+        return Some(Response { headers, ..Response::plain(StatusCode::SERVICE_UNAVAILABLE) });
+    }
+    if strikes(Kind::Http404).is_some() {
+        return Some(Response::plain(StatusCode::NOT_FOUND));
+    }
+    if let Some(strike) = strikes(Kind::HttpRedirect) {
+        return Some(Response::redirect(strike.target));
     }
     if strikes(Kind::Html200).is_some() {
-        let headers = vec![("content-type", "text/html; charset=utf-8".to_owned())];
-        return Ok(Some(Response {
-            headers,
-            body: PROXY_PAGE.to_owned(),
-            ..Response::plain(StatusCode::OK)
-        }));
+        return Some(Response::of("text/html; charset=utf-8", StatusCode::OK, PROXY_PAGE.to_owned()));
     }
+    let unauthorized_now = strikes(Kind::Unauthorized).is_some();
+    // The answer looks at the clock, and so at the rules.
+    drop(faults);
+    unauthorized_now.then(|| unauthorized(world))
+}
+
+/// Faults that keep a request from being executed.
+fn before(world: &World, asked: &Asked<'_>) -> Result<Option<Response>, Refusal> {
+    if let Some(struck) = instead(world, asked.operation, asked.address, asked.host) {
+        return Ok(Some(struck));
+    }
+    let Some(mut faults) = world.asks_faults() else { return Ok(None) };
+    let mut strikes = |kind| faults.strikes(kind, asked.operation, asked.address);
     if strikes(Kind::ServerBusy).is_some() {
         return Err(busy(None));
     }
@@ -223,11 +243,6 @@ fn before(world: &World, asked: &Asked<'_>) -> Result<Option<Response>, Refusal>
     }
     if strikes(Kind::NoSuchMailbox).is_some() {
         return Err(NO_SUCH_MAILBOX);
-    }
-    if strikes(Kind::Unauthorized).is_some() {
-        // The answer looks at the clock, and so at the rules.
-        drop(faults);
-        return Ok(Some(unauthorized(world)));
     }
     let over = |rule: &Rule| rule.limit.is_some_and(|limit| asked.under_way > limit);
     if let Some(strike) = faults.strikes_if(Kind::Concurrency, asked.operation, asked.address, over) {
@@ -243,7 +258,7 @@ fn before(world: &World, asked: &Asked<'_>) -> Result<Option<Response>, Refusal>
 }
 
 /// Faults that strike the answer of what was executed.
-fn after(world: &World, operation: &str, address: &str, response: &mut Response) {
+pub(crate) fn after(world: &World, operation: &str, address: &str, response: &mut Response) {
     let Some(mut faults) = world.asks_faults() else { return };
     if let Some(strike) = faults.strikes(Kind::SlowBody, operation, address) {
         response.delay += strike.delay;
@@ -251,80 +266,4 @@ fn after(world: &World, operation: &str, address: &str, response: &mut Response)
     if faults.strikes(Kind::LostResponse, operation, address).is_some() {
         response.cut = true;
     }
-}
-
-/// Envelope and header, up to the body's beginning.
-fn open_envelope(world: &World, out: &mut String) {
-    let (major, minor, build) = world.options.version;
-    let version = if world.is_2013() { "V2_23" } else { "V2017_07_11" };
-    out.push_str(&format!(
-        "<?xml version=\"1.0\" encoding=\"utf-8\"?><s:Envelope xmlns:s=\"http://schemas.xmlsoap.org/soap/envelope/\">\
-         <s:Header><h:ServerVersionInfo MajorVersion=\"{major}\" MinorVersion=\"{minor}\" MajorBuildNumber=\"{build}\" \
-         MinorBuildNumber=\"6\" Version=\"{version}\" xmlns:h=\"http://schemas.microsoft.com/exchange/services/2006/types\" \
-         xmlns=\"http://schemas.microsoft.com/exchange/services/2006/types\"/></s:Header>\
-         <s:Body xmlns:m=\"http://schemas.microsoft.com/exchange/services/2006/messages\" \
-         xmlns:t=\"http://schemas.microsoft.com/exchange/services/2006/types\">"
-    ));
-}
-
-/// A SOAP fault with HTTP status 500.
-pub(crate) fn fault(world: &World, refusal: &Refusal) -> Response {
-    let mut out = String::with_capacity(1024);
-    open_envelope(world, &mut out);
-    out.push_str(&format!(
-        "<s:Fault><faultcode xmlns:a=\"http://schemas.microsoft.com/exchange/services/2006/types\">a:{}</faultcode>\
-         <faultstring xml:lang=\"en-US\">",
-        refusal.code
-    ));
-    xml::escape(&refusal.text, &mut out);
-    out.push_str(&format!(
-        "</faultstring><detail><e:ResponseCode xmlns:e=\"http://schemas.microsoft.com/exchange/services/2006/errors\">{}\
-         </e:ResponseCode><e:Message xmlns:e=\"http://schemas.microsoft.com/exchange/services/2006/errors\">",
-        refusal.code
-    ));
-    xml::escape(&refusal.text, &mut out);
-    out.push_str("</e:Message>");
-    write_values("t:MessageXml", &refusal.values, &mut out);
-    out.push_str("</detail></s:Fault></s:Body></s:Envelope>");
-    Response::soap(StatusCode::INTERNAL_SERVER_ERROR, out)
-}
-
-/// Adds the values of a refusal, if it has any.
-pub(crate) fn write_values(name: &str, values: &[(&'static str, String)], out: &mut String) {
-    if values.is_empty() {
-        return;
-    }
-    out.push_str(&format!("<{name} xmlns:t=\"http://schemas.microsoft.com/exchange/services/2006/types\">"));
-    for (key, value) in values {
-        out.push_str(&format!("<t:Value Name=\"{key}\">"));
-        xml::escape(value, out);
-        out.push_str("</t:Value>");
-    }
-    out.push_str(&format!("</{name}>"));
-}
-
-/// Line and column, counted from 1, of the name behind the bracket at this offset.
-fn place(document: &str, offset: usize) -> (usize, usize) {
-    let before = document.get(..offset).unwrap_or(document).trim_start_matches('\u{feff}');
-    let line = before.matches('\n').count() + 1;
-    let column = before.chars().rev().take_while(|character| *character != '\n').count() + 2;
-    (line, column)
-}
-
-fn schema_violation(document: &str, violation: &schema::Violation) -> Refusal {
-    let (line, column) = place(document, violation.offset);
-    Refusal {
-        values: vec![
-            ("LineNumber", line.to_string()),
-            ("LinePosition", column.to_string()),
-            ("Violation", violation.what.clone()),
-        ],
-        text: format!("The request failed schema validation: {}.", violation.what).into(),
-        ..Refusal::new("ErrorSchemaValidation", "")
-    }
-}
-
-fn not_xml(world: &World, document: &str, error: &xml::NotXml) -> Response {
-    let violation = schema::Violation { offset: error.offset, what: error.what.clone() };
-    fault(world, &schema_violation(document, &violation))
 }

@@ -19,6 +19,16 @@ pub struct Settings {
     pub max_concurrency: Option<u32>,
     /// The same for one budget: that of the caller, or of the mailbox that is impersonated.
     pub max_budget_concurrency: Option<u32>,
+    /// How many subscriptions each mailbox may have.
+    pub max_subscriptions: u32,
+    /// How many streaming connections each budget may have; `None`: 3 for Exchange 2013, else 10.
+    pub hanging_connections: Option<u32>,
+    /// How long a minute lasts for subscriptions and streaming connections.
+    pub minute_ms: u64,
+    /// How often a streaming connection says that it stands, in milliseconds.
+    pub status_ms: u64,
+    /// How many servers stand behind the one that clients see. Each knows its own subscriptions only.
+    pub backends: u32,
     /// How much time of the server each budget holds; `None`: it is not counted.
     pub budget: Option<Budget>,
 }
@@ -31,6 +41,11 @@ impl Default for Settings {
             token_seconds: 3599,
             max_concurrency: None,
             max_budget_concurrency: None,
+            max_subscriptions: 5000,
+            hanging_connections: None,
+            minute_ms: 60_000,
+            status_ms: 45_000,
+            backends: 1,
             budget: None,
         }
     }
@@ -52,7 +67,15 @@ impl Settings {
         if let Some(budget) = changed.budget {
             budget.check()?;
         }
-        Ok(changed)
+        let least = [
+            ("minute_ms", changed.minute_ms),
+            ("status_ms", changed.status_ms),
+            ("backends", changed.backends.into()),
+        ];
+        match least.into_iter().find(|(_, value)| *value == 0) {
+            Some((name, _)) => Err(format!("{name}: must be at least 1")),
+            None => Ok(changed),
+        }
     }
 }
 
@@ -82,6 +105,8 @@ mod tests {
                 r#"{"budget":{"burst_ms":1,"recharge_ms_per_hour":0,"cutoff_ms":1,"cost_ms":1}}"#,
                 "recharge_ms_per_hour",
             ),
+            (r#"{"minute_ms":0}"#, "minute_ms"),
+            (r#"{"backends":0}"#, "backends"),
             ("[]", "invalid type"),
         ] {
             let told = changed(change).expect_err(change);

@@ -10,8 +10,8 @@ use serde::{Deserialize, Serialize};
 use tokio::time::Instant;
 
 use crate::{
+    answer::{BUSY, Refusal},
     fault::Strike,
-    service::{BUSY, Refusal},
     settings::Settings,
 };
 
@@ -81,6 +81,22 @@ enum Charged {
 pub(crate) struct Load {
     under_way: Mutex<HashMap<Payer, u32>>,
     balances: Mutex<HashMap<Payer, Balance>>,
+    hanging: Mutex<HashMap<Payer, u32>>,
+}
+
+/// A connection that goes on answering until this is dropped.
+#[derive(Debug)]
+pub(crate) struct Hanging {
+    load: Arc<Load>,
+    payer: Payer,
+}
+
+impl Drop for Hanging {
+    fn drop(&mut self) {
+        let mut hanging = lock(&self.load.hanging);
+        let left = hanging.get(&self.payer).copied().unwrap_or_default().saturating_sub(1);
+        hanging.insert(self.payer, left);
+    }
 }
 
 /// A request that is under way until this is dropped.
@@ -108,6 +124,20 @@ impl Load {
         *under_way.entry(payer).or_default() += 1;
         let under_way = payers.map(|payer| under_way.get(&payer).copied().unwrap_or_default());
         Ticket { load: self.clone(), payers, under_way }
+    }
+
+    /// A connection begins that goes on answering.
+    ///
+    /// # Errors
+    /// Its payer has so many already.
+    pub fn hang(self: &Arc<Self>, payer: Payer, limit: u32) -> Result<Hanging, Refusal> {
+        let mut hanging = lock(&self.hanging);
+        let count = hanging.entry(payer).or_default();
+        if *count >= limit {
+            return Err(TOO_MANY);
+        }
+        *count += 1;
+        Ok(Hanging { load: self.clone(), payer })
     }
 
     fn charge(&self, payer: Payer, budget: Budget) -> Charged {

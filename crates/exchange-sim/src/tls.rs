@@ -17,15 +17,21 @@ pub(crate) struct Identity {
     pub end_point: [u8; 32],
 }
 
-/// Makes both, for loopback addresses, `localhost` and the address it listens on.
-pub(crate) fn identity(listen: IpAddr) -> Result<Identity, Box<dyn std::error::Error + Send + Sync>> {
+/// Makes both, for loopback addresses, `localhost`, the address it listens on, and the names that clients try who know only
+/// a mail domain.
+pub(crate) fn identity(
+    listen: IpAddr,
+    domain: &str,
+) -> Result<Identity, Box<dyn std::error::Error + Send + Sync>> {
     let mut authority = CertificateParams::new(Vec::new())?;
     authority.distinguished_name.push(DnType::CommonName, "Simulated Exchange CA");
     authority.is_ca = IsCa::Ca(BasicConstraints::Constrained(0));
     authority.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
     let issuer = CertifiedIssuer::self_signed(authority, KeyPair::generate()?)?;
 
-    let mut server = CertificateParams::new(vec!["localhost".to_owned()])?;
+    let names = ["localhost".to_owned(), domain.to_owned()].into_iter();
+    let names = names.chain(["autodiscover", "mail"].map(|host| format!("{host}.{domain}")));
+    let mut server = CertificateParams::new(names.collect::<Vec<_>>())?;
     server.distinguished_name.push(DnType::CommonName, "Simulated Exchange");
     server.extended_key_usages = vec![ExtendedKeyUsagePurpose::ServerAuth];
     let mut addresses: Vec<IpAddr> = vec!["127.0.0.1".parse()?, "::1".parse()?];

@@ -1,25 +1,30 @@
 //! Everything behind the doors of the simulator: mailboxes, clock, faults, and the truth about what was sent.
 
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::HashMap,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI64, AtomicU64, Ordering},
+        atomic::{AtomicU64, Ordering},
     },
 };
 
 use serde::Serialize;
 use sha2::{Digest, Sha256};
+use tokio::sync::watch;
 
 use crate::{
     Behaviour, Options,
+    answer::Refusal,
+    counters::Counters,
     fault::{Faults, Kind},
     item::{self, Content},
     made::{Listed, Made},
-    mailbox::{Contents, INBOX},
+    mailbox::Contents,
     oauth::Issuer,
+    permission::Grants,
     settings::Settings,
-    throttle::Load,
+    subscription::Subscriptions,
+    throttle::{Hanging, Load, Payer},
 };
 
 /// A mailbox behind the doors.
@@ -52,45 +57,6 @@ pub struct Submission {
     pub at: i64,
 }
 
-/// Counters for people and tests.
-#[derive(Debug, Default)]
-pub(crate) struct Counters {
-    pub connections: AtomicU64,
-    pub in_flight: AtomicI64,
-    pub max_in_flight: AtomicI64,
-    pub sends: AtomicU64,
-    pub wrong_anchor: AtomicU64,
-    pub handshakes: AtomicU64,
-    refused_sign_ins: Mutex<BTreeMap<&'static str, u64>>,
-    requests: Mutex<BTreeMap<&'static str, u64>>,
-    by_mailbox: Mutex<HashMap<u32, u64>>,
-}
-
-impl Counters {
-    pub fn request(&self, operation: &'static str, mailbox: Option<u32>) {
-        *lock(&self.requests).entry(operation).or_default() += 1;
-        if let Some(mailbox) = mailbox {
-            *lock(&self.by_mailbox).entry(mailbox).or_default() += 1;
-        }
-    }
-
-    pub fn refused_sign_in(&self, why: &'static str) {
-        *lock(&self.refused_sign_ins).entry(why).or_default() += 1;
-    }
-
-    pub fn refused_sign_ins(&self) -> BTreeMap<&'static str, u64> {
-        lock(&self.refused_sign_ins).clone()
-    }
-
-    pub fn requests(&self) -> BTreeMap<&'static str, u64> {
-        lock(&self.requests).clone()
-    }
-
-    pub fn of_mailbox(&self, mailbox: u32) -> u64 {
-        lock(&self.by_mailbox).get(&mailbox).copied().unwrap_or_default()
-    }
-}
-
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
@@ -100,23 +66,37 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 pub(crate) struct World {
     pub options: Options,
     pub password: String,
+    /// Where clients go: scheme, host and port.
+    pub origin: String,
     mailboxes: Vec<Arc<Mailbox>>,
     by_address: HashMap<String, u32>,
     faults: Mutex<Faults>,
     any_fault: AtomicU64,
     settings: Mutex<Settings>,
+    /// What accounts may do in the mailboxes of others.
+    pub grants: Mutex<Grants>,
     /// What a handshake over this server's TLS is bound to.
     pub channel_bindings: [u8; 16],
     /// Who gives out tokens, if they are accepted.
     pub issuer: Option<Issuer>,
     pub load: Arc<Load>,
+    pub subscriptions: Subscriptions,
+    /// True once everything stops.
+    pub stopped: watch::Receiver<bool>,
+    rules_changed: watch::Sender<u64>,
     pub counters: Counters,
     submissions: Mutex<Vec<Submission>>,
     serial: AtomicU64,
 }
 
 impl World {
-    pub fn new(options: Options, channel_bindings: [u8; 16], issuer: Option<Issuer>) -> Self {
+    pub fn new(
+        options: Options,
+        origin: String,
+        channel_bindings: [u8; 16],
+        issuer: Option<Issuer>,
+        stopped: watch::Receiver<bool>,
+    ) -> Self {
         let mut mailboxes = Vec::with_capacity(options.mailboxes + 1);
         let mut by_address = HashMap::with_capacity(options.mailboxes + 1);
         let service = format!("{}@{}", options.service_user, options.domain);
@@ -132,14 +112,19 @@ impl World {
         });
         Self {
             password,
+            origin,
             mailboxes,
             by_address,
             faults: Mutex::new(Faults::new(options.seed)),
             any_fault: AtomicU64::new(0),
             settings: Mutex::new(options.settings),
+            grants: Mutex::default(),
             channel_bindings,
             issuer,
             load: Arc::default(),
+            subscriptions: Subscriptions::default(),
+            stopped,
+            rules_changed: watch::Sender::new(0),
             counters: Counters::default(),
             submissions: Mutex::default(),
             serial: AtomicU64::new(1),
@@ -209,6 +194,23 @@ impl World {
         let mut faults = self.faults();
         change(&mut faults);
         self.any_fault.store(u64::from(!faults.is_empty()), Ordering::Release);
+        let version = faults.version;
+        drop(faults);
+        self.rules_changed.send_replace(version);
+    }
+
+    /// Tells whenever the rules are others.
+    pub fn rules_changed(&self) -> watch::Receiver<u64> {
+        self.rules_changed.subscribe()
+    }
+
+    /// A streaming connection begins.
+    ///
+    /// # Errors
+    /// Its payer has so many already.
+    pub fn hang(&self, payer: Payer) -> Result<Hanging, Refusal> {
+        let usual = if self.is_2013() { 3 } else { 10 };
+        self.load.hang(payer, self.settings().hanging_connections.unwrap_or(usual))
     }
 
     /// The settings of the moment.
@@ -250,8 +252,7 @@ impl World {
         for mailbox in to.iter().filter_map(|address| self.mailbox_at(address)) {
             let (now, key) = (self.now(), self.search_key());
             let mut contents = mailbox.contents();
-            let item = contents.add(INBOX, content.clone(), now, key);
-            item.late_version = true;
+            contents.deliver(content.clone(), now, key).late_version = true;
             delivered += 1;
         }
         delivered
@@ -318,6 +319,12 @@ impl World {
         });
         listed.collect()
     }
+}
+
+/// Waits until everything stops.
+pub(crate) async fn stop_wished(stopped: &mut watch::Receiver<bool>) {
+    // Without a simulator there is nothing to go on for either.
+    let _wished = stopped.wait_for(|stopped| *stopped).await;
 }
 
 /// Bytes as hexadecimal digits.

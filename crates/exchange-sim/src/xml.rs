@@ -13,6 +13,10 @@ pub(crate) enum Space {
     Soap,
     Messages,
     Types,
+    Addressing,
+    Autodiscover,
+    /// Requests of POX.
+    Outlook,
     Other,
 }
 
@@ -174,6 +178,9 @@ fn space_of(uri: &str) -> Space {
         "http://schemas.xmlsoap.org/soap/envelope/" => Space::Soap,
         "http://schemas.microsoft.com/exchange/services/2006/messages" => Space::Messages,
         "http://schemas.microsoft.com/exchange/services/2006/types" => Space::Types,
+        "http://www.w3.org/2005/08/addressing" => Space::Addressing,
+        "http://schemas.microsoft.com/exchange/2010/Autodiscover" => Space::Autodiscover,
+        "http://schemas.microsoft.com/exchange/autodiscover/outlook/requestschema/2006" => Space::Outlook,
         _ => Space::Other,
     }
 }

@@ -2,7 +2,7 @@
 
 use std::{io::Write as _, net::SocketAddr, path::PathBuf};
 
-use mailyard_exchange_sim::{Behaviour, Options, Scheme, Simulator};
+use mailyard_exchange_sim::{Behaviour, Grant, Options, Permission, Scheme, Simulator};
 use mailyard_host::shutdown::Shutdown;
 
 use crate::error::Error;
@@ -13,6 +13,9 @@ pub struct Sim {
     /// Where EWS is served
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     listen: SocketAddr,
+    /// Where Autodiscover says without TLS where to ask with it
+    #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
+    plain_listen: SocketAddr,
     /// Where it is controlled: plain HTTP, keep it on the loopback
     #[arg(long, value_name = "ADDRESS", default_value = "127.0.0.1:0")]
     control_listen: SocketAddr,
@@ -22,6 +25,9 @@ pub struct Sim {
     /// Which Exchange it is: 15.0 is 2013 SP1, 15.1 is 2016, 15.2 is 2019 and SE
     #[arg(long, value_name = "VERSION", value_enum, default_value_t)]
     version: Version,
+    /// What the service account may do in every mailbox without impersonation, any of full_access, delegate and send_as
+    #[arg(long, value_name = "PERMISSIONS", value_delimiter = ',')]
+    grant: Vec<Permission>,
     /// How many mailboxes there are
     #[arg(long, value_name = "N", default_value_t = 10)]
     mailboxes: usize,
@@ -83,8 +89,10 @@ pub async fn run(sim: Sim) -> Result<(), Error> {
     };
     let mut options = Options::new(sim.mailboxes, sim.seed, &folder);
     options.auth = sim.auth;
+    options.grants = vec![Grant { mailbox: None, to: None, permissions: sim.grant }];
     options.version = sim.version.build();
     options.listen = sim.listen;
+    options.plain_listen = sim.plain_listen;
     options.control_listen = sim.control_listen;
     options.initial_messages = sim.initial_messages;
     options.domain = sim.domain;
@@ -97,7 +105,7 @@ pub async fn run(sim: Sim) -> Result<(), Error> {
     let simulator = Simulator::start(options).await?;
     say(simulator.ready())?;
     shutdown.wished().await;
-    drop(simulator);
+    simulator.shutdown().await;
     if own {
         // It is ours, and of no use to anybody without us.
         let _harmless = std::fs::remove_dir_all(&folder);

@@ -6,15 +6,15 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 
 use super::{Call, ITEM_NOT_FOUND};
 use crate::{
+    answer::Refusal,
     id::{self, Name},
     item::{Attachment, Content, Item},
-    service::Refusal,
     xml::{self, Element},
 };
 
 pub(super) fn create(call: &Call<'_>, request: &Element, out: &mut String) -> Result<(), Refusal> {
     let files = request.child("Attachments").map_or(&[][..], |files| &files.children);
-    call.respond(files, "<m:Attachments/>", out, |file, out| {
+    call.respond(files, "<m:Attachments/>", out, |call, file, out| {
         if file.name != "FileAttachment" {
             return Err(Refusal::new("ErrorCannotOpenFileAttachment", "Only files can be attached here."));
         }
@@ -65,7 +65,7 @@ pub(super) fn read(file: &Element, number: u32) -> Result<Attachment, Refusal> {
 
 pub(super) fn get(call: &Call<'_>, request: &Element, out: &mut String) -> Result<(), Refusal> {
     let ids = request.child("AttachmentIds").map_or(&[][..], |ids| &ids.children);
-    call.respond(ids, "<m:Attachments/>", out, |wanted, out| {
+    call.respond(ids, "<m:Attachments/>", out, |call, wanted, out| {
         let invalid = Refusal::new("ErrorInvalidAttachmentId", "The attachment could not be found.");
         let name = id::decode(wanted.attribute("Id").unwrap_or_default());
         let Some(Name::Attachment { mailbox, item, number }) = name else { return Err(invalid) };

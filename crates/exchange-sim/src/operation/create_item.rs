@@ -4,13 +4,13 @@ use std::sync::Arc;
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 
-use super::Call;
+use super::{Call, call::unless_denied};
 use crate::{
+    answer::Refusal,
     item::{Content, Person, read_mime},
     mailbox::{DRAFTS, SENT_ITEMS},
     operation::{attachments, send},
     property::{self, Path, stored_form},
-    service::Refusal,
     xml::{self, Element},
 };
 
@@ -37,11 +37,11 @@ pub(super) fn run(call: &Call<'_>, request: &Element, out: &mut String) -> Resul
         call.folder_in(request, "SavedItemFolderId", &contents)
     };
     let items = request.child("Items").map_or(&[][..], |items| &items.children);
-    call.respond(items, "<m:Items/>", out, |element, out| {
+    call.respond(items, "<m:Items/>", out, |call, element, out| {
         let default = if disposition == Disposition::Save { DRAFTS } else { SENT_ITEMS };
         let not_found =
             Refusal::new("ErrorSavedItemFolderNotFound", "The folder to save in could not be found.");
-        let folder = folder.clone().map_err(|_| not_found)?.unwrap_or(default);
+        let folder = folder.clone().map_err(|refusal| unless_denied(refusal, not_found))?.unwrap_or(default);
         if element.name != "Message" {
             return Err(Refusal::new(
                 "ErrorInvalidItemForOperationCreateItem",
@@ -84,15 +84,16 @@ fn save(call: &Call<'_>, folder: u32, new: New, out: &mut String) {
 
 fn send_at_once(call: &Call<'_>, copy: Option<u32>, new: New) -> Result<(), Refusal> {
     send::check_recipients(&new.content)?;
+    let content = call.sent_as(&Arc::new(new.content))?;
     let (now, key) = (call.world.now(), call.world.search_key());
     // The copy is the item whose send key the truth is told by.
     let mut contents = call.contents();
-    let item = contents.add(copy.unwrap_or(SENT_ITEMS), Arc::new(new.content), now, key);
+    let item = contents.add(copy.unwrap_or(SENT_ITEMS), content, now, key);
     item.extended = new.extended;
     item.is_read = true;
     let (number, content, send_key) = (item.number, item.content.clone(), property::send_key(item));
     if copy.is_none() {
-        contents.remove(number);
+        contents.remove(number, now);
     }
     drop(contents);
     call.world.submit(call.mailbox, &content, send_key);

@@ -2,10 +2,10 @@
 
 use super::Call;
 use crate::{
+    answer::Refusal,
     item::Item,
     property::{self, Shape},
     restriction,
-    service::Refusal,
     xml::Element,
 };
 
@@ -29,7 +29,7 @@ pub(super) fn items(call: &Call<'_>, request: &Element, out: &mut String) -> Res
     let (offset, most) =
         (number("Offset").unwrap_or(0), number("MaxEntriesReturned").unwrap_or(most).clamp(1, most));
     let ordinary = request.attribute("Traversal") == Some("Shallow");
-    call.respond(parents, "", out, |parent, out| {
+    call.respond(parents, "", out, |call, parent, out| {
         if request.child("QueryString").is_some() {
             return Err(NOT_INDEXED);
         }

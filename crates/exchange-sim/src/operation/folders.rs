@@ -1,12 +1,12 @@
 //! `GetFolder`, `FindFolder`, `CreateFolder`.
 
-use super::{Call, FOLDER_NOT_FOUND};
+use super::{Call, FOLDER_NOT_FOUND, call::unless_denied};
 use crate::{
+    answer::Refusal,
     id::{self, Name},
     mailbox::{Contents, DISTINGUISHED, ROOT},
     property::{Path, Value},
     restriction,
-    service::Refusal,
     xml::{self, Element},
 };
 
@@ -95,7 +95,7 @@ fn value(contents: &Contents, number: u32, uri: &str) -> Option<Value> {
 pub(super) fn get(call: &Call<'_>, request: &Element, out: &mut String) -> Result<(), Refusal> {
     let ids = request.child("FolderIds").map_or(&[][..], |ids| &ids.children);
     let shape = Shape::read(request);
-    call.respond(ids, "<m:Folders/>", out, |id, out| {
+    call.respond(ids, "<m:Folders/>", out, |call, id, out| {
         let contents = call.contents();
         let number = call.folder(id, &contents)?;
         out.push_str("<m:Folders>");
@@ -115,7 +115,7 @@ pub(super) fn find(call: &Call<'_>, request: &Element, out: &mut String) -> Resu
     let number = |key| view.and_then(|view| view.attribute(key)).and_then(|text| text.parse::<usize>().ok());
     let (offset, most) =
         (number("Offset").unwrap_or(0), number("MaxEntriesReturned").unwrap_or(1000).clamp(1, 1000));
-    call.respond(parents, "", out, |parent, out| {
+    call.respond(parents, "", out, |call, parent, out| {
         let contents = call.contents();
         let parent = call.folder(parent, &contents)?;
         let mut found = contents.beneath(parent, deep);
@@ -146,17 +146,17 @@ pub(super) fn create(call: &Call<'_>, request: &Element, out: &mut String) -> Re
         call.folder_in(request, "ParentFolderId", &contents)
     };
     let wanted = request.child("Folders").map_or(&[][..], |folders| &folders.children);
-    call.respond(wanted, "<m:Folders/>", out, |folder, out| {
+    call.respond(wanted, "<m:Folders/>", out, |call, folder, out| {
         let parent = match &parent {
             Ok(Some(parent)) => *parent,
             Ok(None) => return Err(FOLDER_NOT_FOUND),
-            Err(_) => {
-                return Err(Refusal::new(
-                    "ErrorParentFolderNotFound",
-                    "The specified parent folder could not be found.",
-                ));
+            Err(refusal) => {
+                let text = "The specified parent folder could not be found.";
+                let not_found = Refusal::new("ErrorParentFolderNotFound", text);
+                return Err(unless_denied(refusal.clone(), not_found));
             }
         };
+        let now = call.world.now();
         let mut contents = call.contents();
         let name = folder.text_of("DisplayName").unwrap_or_default();
         if name.is_empty() {
@@ -172,7 +172,7 @@ pub(super) fn create(call: &Call<'_>, request: &Element, out: &mut String) -> Re
             "TasksFolder" => "IPF.Task",
             _ => folder.text_of("FolderClass").unwrap_or("IPF.Note"),
         };
-        let number = contents.make_folder(parent, name, class);
+        let number = contents.make_folder(parent, name, class, now);
         out.push_str("<m:Folders>");
         write(call, &contents, number, &Shape::default(), out);
         out.push_str("</m:Folders>");

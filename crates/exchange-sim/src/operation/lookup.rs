@@ -2,9 +2,9 @@
 
 use super::{Call, ID_MALFORMED};
 use crate::{
+    answer::Refusal,
     id,
     item::{Person, write_person},
-    service::Refusal,
     xml::{self, Element},
 };
 
@@ -12,7 +12,7 @@ use crate::{
 pub(super) fn convert_id(call: &Call<'_>, request: &Element, out: &mut String) -> Result<(), Refusal> {
     let format = request.attribute("DestinationFormat").unwrap_or("EwsId").to_owned();
     let ids = request.child("SourceIds").map_or(&[][..], |ids| &ids.children);
-    call.respond(ids, "", out, |source, out| {
+    call.respond(ids, "", out, |call, source, out| {
         let text = source.attribute("Id").unwrap_or_default();
         if id::decode(text).is_none() {
             return Err(ID_MALFORMED);
@@ -45,8 +45,8 @@ pub(super) fn resolve_names(call: &Call<'_>, request: &Element, out: &mut String
     let all = call.world.addresses();
     let found: Vec<&str> = all.filter(|address| fits(&address.to_lowercase())).take(MOST).collect();
     if found.len() < 2 {
-        call.respond([found], "", out, |found, out| {
-            if found.is_empty() { Err(NOBODY) } else { Ok(write_resolutions(&found, true, out)) }
+        call.respond([&found[..]], "", out, |_, found, out| {
+            if found.is_empty() { Err(NOBODY) } else { Ok(write_resolutions(found, true, out)) }
         });
         return Ok(());
     }

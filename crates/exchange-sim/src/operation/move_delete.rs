@@ -1,23 +1,28 @@
 //! `MoveItem` and `DeleteItem`.
 
-use super::Call;
+use super::{Call, call::unless_denied};
 use crate::{
+    answer::Refusal,
     mailbox::{DELETED_ITEMS, DELETIONS, PURGES},
     property,
-    service::Refusal,
     xml::{self, Element},
 };
 
 pub(super) fn shift(call: &Call<'_>, request: &Element, out: &mut String) -> Result<(), Refusal> {
+    let target = call.mailbox.number;
     let to = {
         let contents = call.contents();
         call.folder_in(request, "ToFolderId", &contents)
     };
     let tell = request.text_of("ReturnNewItemIds").is_none_or(|tell| xml::is_true(Some(tell)));
     let ids = request.child("ItemIds").map_or(&[][..], |ids| &ids.children);
-    call.respond(ids, "<m:Items/>", out, |id, out| {
+    call.respond(ids, "<m:Items/>", out, |call, id, out| {
         let not_found = Refusal::new("ErrorToFolderNotFound", "The destination folder could not be found.");
-        let to = to.clone().map_err(|_| not_found.clone())?.ok_or(not_found)?;
+        let to = to.clone().map_err(|refusal| unless_denied(refusal, not_found.clone()))?.ok_or(not_found)?;
+        if call.mailbox.number != target {
+            let text = "Items cannot be moved to another mailbox here.";
+            return Err(Refusal::new("ErrorMoveCopyFailed", text));
+        }
         let now = call.world.now();
         let mut contents = call.contents();
         let (number, _) = call.item(id, &contents)?;
@@ -43,7 +48,7 @@ pub(super) fn delete(call: &Call<'_>, request: &Element, out: &mut String) -> Re
         _ => PURGES,
     };
     let ids = request.child("ItemIds").map_or(&[][..], |ids| &ids.children);
-    call.respond(ids, "", out, |id, _| {
+    call.respond(ids, "", out, |call, id, _| {
         let now = call.world.now();
         let mut contents = call.contents();
         let (number, _) = call.item(id, &contents)?;

@@ -4,29 +4,36 @@ use std::sync::Arc;
 
 use super::{Call, ITEM_NOT_FOUND};
 use crate::{
+    answer::Refusal,
     item::{Content, Item},
     mailbox::SENT_ITEMS,
     property,
-    service::Refusal,
+    world::Mailbox,
     xml::{self, Element},
 };
 
 pub(super) fn run(call: &Call<'_>, request: &Element, out: &mut String) -> Result<(), Refusal> {
     let save = xml::is_true(request.attribute("SaveItemToFolder"));
-    let folder = {
-        let contents = call.contents();
-        call.folder_in(request, "SavedItemFolderId", &contents)?
-    };
-    if !save && folder.is_some() {
+    let saved = request.child("SavedItemFolderId").and_then(|outer| outer.children.first());
+    if !save && saved.is_some() {
         let text = "A folder is named to save in, although nothing shall be saved.";
         return Err(Refusal::new("ErrorInvalidSendItemSaveSettings", text));
     }
+    let copy = match saved {
+        Some(saved) => {
+            let place = call.toward(saved);
+            let folder = place.folder(saved, &place.contents())?;
+            Some((place.mailbox, folder))
+        }
+        // Whoever sends for somebody else keeps the copy, unless he says where.
+        None => save.then_some((call.acting, SENT_ITEMS)),
+    };
     let ids = request.child("ItemIds").map_or(&[][..], |ids| &ids.children);
-    call.respond(ids, "", out, |id, _| send(call, id, save.then(|| folder.unwrap_or(SENT_ITEMS))));
+    call.respond(ids, "", out, |call, id, _| send(call, id, copy));
     Ok(())
 }
 
-fn send(call: &Call<'_>, id: &Element, copy: Option<u32>) -> Result<(), Refusal> {
+fn send(call: &Call<'_>, id: &Element, copy: Option<(&Mailbox, u32)>) -> Result<(), Refusal> {
     let behaviour = call.world.behaviour();
     let mut contents = call.contents();
     let (number, current) = call.item(id, &contents)?;
@@ -44,14 +51,16 @@ fn send(call: &Call<'_>, id: &Element, copy: Option<u32>) -> Result<(), Refusal>
     }
     let draft = contents.items.get(&number).ok_or(ITEM_NOT_FOUND)?.clone();
     check_recipients(&draft.content)?;
+    let content = call.sent_as(&draft.content)?;
+    let draft = Item { content, ..draft };
     let now = call.world.now();
     if behaviour.send_consumes_draft {
-        contents.remove(number);
-    }
-    if let Some(folder) = copy {
-        save_copy(&mut contents, folder, &draft, now);
+        contents.remove(number, now);
     }
     drop(contents);
+    if let Some((mailbox, folder)) = copy {
+        save_copy(&mut mailbox.contents(), folder, &draft, now);
+    }
     let sent = Content { mime: None, ..Content::clone(&draft.content) };
     let sent = if draft.content.mime.is_some() { draft.content.clone() } else { Arc::new(sent) };
     call.world.submit(call.mailbox, &sent, property::send_key(&draft));

@@ -4,12 +4,12 @@ use std::sync::Arc;
 
 use super::Call;
 use crate::{
+    answer::Refusal,
     fault::Kind,
     id::{self, Name},
     mailbox::{Contents, MSG_FOLDER_ROOT, Told},
     operation::folders,
     property::{self, Shape},
-    service::Refusal,
     sync_state::{self, State},
     xml::Element,
 };
@@ -34,7 +34,7 @@ fn synchronized(call: &Call<'_>, request: &Element, contents: &Contents) -> Resu
 }
 
 pub(super) fn items(call: &Call<'_>, request: &Element, out: &mut String) -> Result<(), Refusal> {
-    call.respond([request], EMPTY, out, |request, out| {
+    call.respond([request], EMPTY, out, |call, request, out| {
         let mut contents = call.contents();
         let folder = synchronized(call, request, &contents)?.ok_or(NO_FOLDER)?;
         let known = known(call, request, folder, &mut contents)?;
@@ -138,7 +138,7 @@ fn wrapped(name: &str, call: &Call<'_>, contents: &Contents, shape: &Shape, numb
 }
 
 pub(super) fn hierarchy(call: &Call<'_>, request: &Element, out: &mut String) -> Result<(), Refusal> {
-    call.respond([request], EMPTY_HIERARCHY, out, |request, out| {
+    call.respond([request], EMPTY_HIERARCHY, out, |call, request, out| {
         let contents = call.contents();
         let root = synchronized(call, request, &contents)?.unwrap_or(MSG_FOLDER_ROOT);
         let since = match request.text_of("SyncState").filter(|text| !text.is_empty()) {

@@ -4,16 +4,16 @@ use std::sync::Arc;
 
 use super::{Call, create_item};
 use crate::{
+    answer::Refusal,
     item::Content,
     property::{self, Path},
-    service::Refusal,
     xml::{self, Element},
 };
 
 pub(super) fn run(call: &Call<'_>, request: &Element, out: &mut String) -> Result<(), Refusal> {
     let resolution = request.attribute("ConflictResolution").unwrap_or("AutoResolve");
     let changes = request.child("ItemChanges").map_or(&[][..], |changes| &changes.children);
-    call.respond(changes, "<m:Items/>", out, |change, out| {
+    call.respond(changes, "<m:Items/>", out, |call, change, out| {
         let now = call.world.now();
         let mut contents = call.contents();
         let id = change.child("ItemId").ok_or(super::ID_MALFORMED)?;

@@ -6,6 +6,7 @@ use crate::xml::Element;
 /// The version, and what came with it: elements, fields (with a colon) and attributes (with an at sign).
 const SINCE: &[(&str, &[&str])] = &[
     ("Exchange2010", &["SyncScope", "item:ConversationId", "item:UniqueBody"]),
+    ("Exchange2010_SP1", &["GetStreamingEvents", "StreamingSubscriptionRequest"]),
     (
         "Exchange2013",
         &[

@@ -19,9 +19,18 @@ async fn the_ready_line_tells_all_that_is_needed() {
     let ready = serde_json::to_value(stage.simulator.ready()).expect("JSON");
     let mut told = keys(&ready);
     told.sort_unstable();
-    let mut wanted =
-        ["ews_url", "ca_file", "user", "password", "domain", "nt_domain", "addresses_file", "control_url"];
-    wanted.sort_unstable();
+    let wanted = [
+        "addresses_file",
+        "autodiscover_http_url",
+        "autodiscover_url",
+        "ca_file",
+        "control_url",
+        "domain",
+        "ews_url",
+        "nt_domain",
+        "password",
+        "user",
+    ];
     assert_eq!(told, wanted);
     assert_eq!(ready["user"], "svc-mailyard@exchange.test");
     assert_eq!((&ready["domain"], &ready["nt_domain"]), (&json!("exchange.test"), &json!("EXCHANGE")));
@@ -30,6 +39,8 @@ async fn the_ready_line_tells_all_that_is_needed() {
     assert_eq!(addresses, format!("{ME}\nmailbox00002@exchange.test\n"));
     let url = ready["ews_url"].as_str().expect("a URL");
     assert!(url.starts_with("https://127.0.0.1:") && url.ends_with("/EWS/Exchange.asmx"), "{url}");
+    let place = url.replace("/EWS/Exchange.asmx", "/autodiscover/autodiscover.svc");
+    assert_eq!(ready["autodiscover_url"], place);
 }
 
 #[tokio::test]
@@ -171,7 +182,8 @@ async fn settings_are_told_and_changed() {
     let stage = Stage::new(1, |_| {}).await;
     let mut wanted = json!({
         "extended_protection": "allow", "auth_persist_single_request": false, "token_seconds": 3599,
-        "max_concurrency": null, "max_budget_concurrency": null, "budget": null,
+        "max_concurrency": null, "max_budget_concurrency": null, "budget": null, "max_subscriptions": 5000,
+        "hanging_connections": null, "minute_ms": 60000, "status_ms": 45000, "backends": 1,
     });
     assert_eq!(stage.control(Method::GET, "/settings", "").await, (200, wanted.clone()));
     wanted["max_concurrency"] = json!(3);

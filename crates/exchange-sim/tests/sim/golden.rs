@@ -301,6 +301,26 @@ fn request(template: &str, answers: &HashMap<&str, String>) -> String {
     soap(Some("mailbox00001@exchange.test"), &text)
 }
 
+fn folder() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden")
+}
+
+/// Holds a text against its file, or writes it.
+pub fn golden(name: &str, text: &str) {
+    let file = folder().join(name);
+    if std::env::var("MAILYARD_GOLDEN").is_ok_and(|value| value == "write") {
+        fs::create_dir_all(file.parent().expect("a folder")).expect("the folder can be made");
+        fs::write(&file, text).expect("the folder can be written");
+    }
+    assert_eq!(text, fs::read_to_string(&file).unwrap_or_default(), "{}", file.display());
+}
+
+/// How many golden files a folder has.
+pub fn count(below: &str) -> usize {
+    let files = fs::read_dir(folder().join(below)).expect("the folder is there");
+    files.filter(|file| file.as_ref().is_ok_and(|file| file.path().is_file())).count()
+}
+
 async fn stage() -> Stage {
     let stage = Stage::new(2, |options| options.auth = vec![Scheme::Basic, Scheme::OAuth]).await;
     let me = vec![stage.address(1)];
@@ -316,24 +336,15 @@ async fn stage() -> Stage {
 #[tokio::test]
 async fn the_conversation_is_that_of_the_golden_files() {
     let stage = stage().await;
-    let folder = PathBuf::from(env!("CARGO_MANIFEST_DIR")).join("golden");
-    let write = std::env::var("MAILYARD_GOLDEN").is_ok_and(|value| value == "write");
-    let golden = |name: String, text: &str| {
-        let file = folder.join(name);
-        if write {
-            fs::write(&file, text).expect("the folder can be written");
-        }
-        assert_eq!(text, fs::read_to_string(&file).unwrap_or_default(), "{}", file.display());
-    };
     let mut answers = HashMap::new();
     for (name, template) in [FOLDERS, READING, SENDING, CHANGING, REFUSED].concat() {
         let asked = request(template, &answers);
-        golden(format!("{name}.request.xml"), &asked);
+        golden(&format!("{name}.request.xml"), &asked);
         let user = stage.simulator.ready().user.clone();
         let answer = stage.post(&user, "mailbox00001@exchange.test", &asked).await.expect("an answer");
         assert_eq!(answer.headers["content-type"], "text/xml; charset=utf-8", "{name}");
         assert_eq!(answer.status, if answer.body.contains("<s:Fault>") { 500 } else { 200 }, "{name}");
-        golden(format!("{name}.answer.xml"), &answer.body);
+        golden(&format!("{name}.answer.xml"), &answer.body);
         answers.insert(name, answer.body);
     }
     let token = Application::new(&stage).token(&stage, "golden").await;
@@ -343,7 +354,7 @@ async fn the_conversation_is_that_of_the_golden_files() {
             stage.fault(rule);
         }
         let asked = envelope(header, PREVIEWS);
-        golden(format!("{name}.request.xml"), &asked);
+        golden(&format!("{name}.request.xml"), &asked);
         let bearer = format!("Bearer {token}");
         let service = "svc-mailyard@exchange.test";
         let answer = if *name == "FindItem.application" {
@@ -353,11 +364,10 @@ async fn the_conversation_is_that_of_the_golden_files() {
         };
         let answer = answer.expect("an answer");
         assert_eq!(answer.status, 500, "{name}");
-        golden(format!("{name}.answer.xml"), &answer.body);
+        golden(&format!("{name}.answer.xml"), &answer.body);
         answers.insert(name, answer.body);
     }
-    let files = fs::read_dir(&folder).expect("the folder is there").count();
-    assert_eq!(files, 2 * answers.len(), "every golden file has its step");
+    assert_eq!(count(""), 2 * answers.len(), "every golden file has its step");
     assert_eq!(stage.simulator.submissions().len(), 2);
     assert_eq!(stage.simulator.stats()["wrong_anchor_mailbox"], 0);
 }

@@ -2,7 +2,10 @@
 #![allow(clippy::expect_used)]
 
 mod access;
+mod autodiscover;
 mod control;
+mod delegation;
+mod events;
 mod faults;
 mod golden;
 mod items;

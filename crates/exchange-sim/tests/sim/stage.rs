@@ -85,10 +85,18 @@ impl Stage {
         Some(Line { sender, running, place, certificate: certificate.unwrap_or_default() })
     }
 
+    /// The service account's credential, or that of anybody else.
+    pub fn basic(&self, user: &str) -> String {
+        use base64::Engine as _;
+        let credential = format!("{user}:{}", self.simulator.ready().password);
+        format!("Basic {}", base64::engine::general_purpose::STANDARD.encode(credential))
+    }
+
     /// Asks any server that the simulator's authority vouches for.
     pub async fn https(&self, method: Method, url: &str, body: &str) -> Answer {
         let url: http::Uri = url.parse().expect("a URL");
-        let request = Request::builder().method(method).uri(url.path());
+        let path = url.path_and_query().map_or("/", |path| path.as_str());
+        let request = Request::builder().method(method).uri(path);
         let mut line = self.connect(&url).await.expect("a connection");
         line.send(request, body).await.expect("an answer")
     }
@@ -97,11 +105,7 @@ impl Stage {
     pub async fn post(&self, user: &str, anchor: &str, document: &str) -> Option<Answer> {
         let ready = self.simulator.ready();
         let url: http::Uri = ready.ews_url.parse().expect("a URL");
-        let credential = {
-            use base64::Engine as _;
-            base64::engine::general_purpose::STANDARD.encode(format!("{user}:{}", ready.password))
-        };
-        let authorization = format!("Basic {credential}");
+        let authorization = self.basic(user);
         self.connect(&url).await?.post(Some(&authorization), anchor, document).await
     }
 
@@ -118,11 +122,18 @@ impl Stage {
 
     /// Asks at the control door.
     pub async fn control(&self, method: Method, path: &str, body: &str) -> (u16, Value) {
-        let place = self.simulator.ready().control_url.strip_prefix("http://").expect("a URL").to_owned();
-        let tcp = TcpStream::connect(&place).await.expect("the control door");
+        let place = self.simulator.ready().control_url.clone();
+        let answer = self.http(method, &format!("{place}{path}"), body).await;
+        (answer.status, serde_json::from_str(&answer.body).expect("JSON"))
+    }
+
+    /// Asks a server without TLS.
+    pub async fn http(&self, method: Method, url: &str, body: &str) -> Answer {
+        let (place, path) = url.strip_prefix("http://").and_then(|rest| rest.split_once('/')).expect("a URL");
+        let tcp = TcpStream::connect(place).await.expect("a connection");
         let request = Request::builder()
             .method(method)
-            .uri(path)
+            .uri(format!("/{path}"))
             .header(header::HOST, place)
             .body(Full::new(Bytes::from(body.to_owned())))
             .expect("a request");
@@ -131,7 +142,65 @@ impl Stage {
         let running = tokio::spawn(connection);
         let answer = exchange(&mut sender, request).await.expect("an answer");
         running.abort();
-        (answer.status, serde_json::from_str(&answer.body).expect("JSON"))
+        answer
+    }
+}
+
+/// What a connection says that goes on answering.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Said {
+    /// An envelope.
+    Document(String),
+    /// It ended as an answer should.
+    End,
+    /// It was broken off.
+    Cut,
+}
+
+/// An answer that goes on.
+pub struct Talk {
+    pub headers: http::HeaderMap,
+    body: hyper::body::Incoming,
+    heard: String,
+    _line: Line,
+}
+
+impl Talk {
+    /// The next envelope, however it is cut into pieces.
+    pub async fn next(&mut self) -> Said {
+        const END: &str = "</Envelope>";
+        loop {
+            if let Some(at) = self.heard.find(END) {
+                let rest = self.heard.split_off(at + END.len());
+                return Said::Document(std::mem::replace(&mut self.heard, rest));
+            }
+            match self.body.frame().await {
+                None => return Said::End,
+                Some(Err(_)) => return Said::Cut,
+                Some(Ok(frame)) => {
+                    let data = frame.into_data().expect("data");
+                    self.heard.push_str(std::str::from_utf8(&data).expect("UTF-8"));
+                }
+            }
+        }
+    }
+
+    /// The next envelope, if there is one.
+    pub async fn document(&mut self) -> String {
+        match self.next().await {
+            Said::Document(document) => document,
+            other => panic!("an envelope, not {other:?}"),
+        }
+    }
+
+    /// The next envelope that is more than a sign of life.
+    pub async fn news(&mut self) -> String {
+        loop {
+            let document = self.document().await;
+            if !document.contains("StatusEvent") {
+                return document;
+            }
+        }
     }
 }
 
@@ -164,8 +233,20 @@ impl Line {
     /// Sends any request; `None`: the connection ended without an answer.
     pub async fn send(&mut self, request: http::request::Builder, body: &str) -> Option<Answer> {
         let body = Full::new(Bytes::from(body.to_owned()));
-        let request = request.header(header::HOST, &self.place).body(body).expect("a request");
+        let mut request = request.body(body).expect("a request");
+        let place = http::HeaderValue::from_str(&self.place).expect("a place");
+        request.headers_mut().entry(header::HOST).or_insert(place);
         exchange(&mut self.sender, request).await
+    }
+
+    /// Sends a request whose answer goes on.
+    pub async fn talk(mut self, request: http::request::Builder, body: &str) -> Talk {
+        let body = Full::new(Bytes::from(body.to_owned()));
+        let request = request.header(header::HOST, &self.place).body(body).expect("a request");
+        self.sender.ready().await.expect("a connection");
+        let (parts, body) = self.sender.send_request(request).await.expect("an answer").into_parts();
+        assert_eq!(parts.status, 200);
+        Talk { headers: parts.headers, body, heard: String::new(), _line: self }
     }
 
     /// True once the server has ended it.
