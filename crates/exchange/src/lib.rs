@@ -9,6 +9,9 @@ mod connection;
 mod der;
 mod endpoint;
 mod failure;
+#[cfg(any(test, fuzzing))]
+#[doc(hidden)]
+pub mod fuzz;
 mod gate;
 mod head;
 mod http1;

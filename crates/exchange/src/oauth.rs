@@ -8,5 +8,7 @@ mod issuer;
 mod tokens;
 
 pub use certificate::{Certificate, Facts};
+#[cfg(any(test, fuzzing))]
+pub(crate) use challenge::{authority, refusal};
 pub(crate) use issuer::Issuer;
 pub(crate) use tokens::{Token, Tokens};

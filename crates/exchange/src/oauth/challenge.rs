@@ -17,14 +17,14 @@ const LONGEST_WORD: usize = 48;
 
 /// A token was refused.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) struct Refusal {
+pub(crate) struct Refusal {
     pub failure: Failure,
     pub remedy: Remedy,
 }
 
 /// What may help against a refusal.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub(super) enum Remedy {
+pub(crate) enum Remedy {
     /// Another token.
     Renew,
     /// Another token with these claims (JSON).
@@ -36,14 +36,14 @@ pub(super) enum Remedy {
 }
 
 /// Where tokens are issued, as the server names it: an origin. Only https counts.
-pub(super) fn authority(challenge: &Challenge) -> Option<String> {
+pub(crate) fn authority(challenge: &Challenge) -> Option<String> {
     let uri = parameter(&challenge.data, "authorization_uri")?;
     let endpoint = Endpoint::parse(&uri, false).ok()?;
     Some(format!("https://{}", endpoint.authority()))
 }
 
 /// Reads why a server refuses a token. Exchange tells it by a number in a header of its own.
-pub(super) fn refusal(challenge: &Challenge, diagnostics: Option<&str>) -> Refusal {
+pub(crate) fn refusal(challenge: &Challenge, diagnostics: Option<&str>) -> Refusal {
     let diagnostics = diagnostics.unwrap_or_default();
     let (number, rest) = diagnostics.split_once(';').unwrap_or((diagnostics, ""));
     let number = number.trim().strip_prefix("20000").and_then(|last| last.parse::<u8>().ok());
