@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mailyard_exchange::{
-    Authentication, Client, Config, Gate,
+    Authentication, Client, Config, Gate, Resolver,
     codec::{Folder, Shape, WellKnown},
 };
 use mailyard_host::clock;
@@ -27,6 +27,7 @@ pub fn client(sim_url: &str, ready: &crate::stand::Ready) -> Outcome<Client> {
         password: ready.password.clone().into(),
         oauth: None,
         ca_pem: Some(std::fs::read_to_string(&ready.ca_file)?),
+        resolver: Resolver::default(),
         impersonate: true,
         request_deadline: Duration::from_secs(20),
         connect_timeout: Duration::from_secs(10),

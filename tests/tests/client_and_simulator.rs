@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use mailyard_exchange::{
-    Authentication, Client, Config, Gate,
+    Authentication, Client, Config, Gate, Resolver,
     codec::{
         Address, Body, Change, Content, CreateFolder, CreateItem, Criterion, DeleteItem, Deletion, Draft,
         FindFolder, FindItem, Folder, GetFolder, GetItem, Importance, MoveItem, Properties, Property,
@@ -41,6 +41,7 @@ async fn stage(mailboxes: usize) -> Outcome<Stage> {
         password: ready.password.clone().into(),
         oauth: None,
         ca_pem: Some(std::fs::read_to_string(&ready.ca_file)?),
+        resolver: Resolver::default(),
         impersonate: true,
         request_deadline: Duration::from_secs(20),
         connect_timeout: Duration::from_secs(10),

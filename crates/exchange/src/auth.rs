@@ -117,10 +117,24 @@ impl Authenticator {
     /// # Errors
     /// `PROFILE_AUTH_REJECTED` if the scheme cannot carry the user name; with OAuth what is wrong with the certificate.
     pub fn new(config: &Config, endpoint: &Endpoint, trust: &Arc<ClientConfig>) -> Result<Self, Failure> {
-        let (wanted, user) = (config.authentication, config.user.as_str());
-        let tokens =
-            (wanted == Authentication::OAuth).then(|| tokens(config, endpoint, trust)).transpose()?;
-        let password = if tokens.is_none() { &config.password } else { &SecretString::default() };
+        if config.authentication == Authentication::OAuth {
+            let tokens = Some(tokens(config, endpoint, trust)?);
+            let nobody = Self::of_account(config.authentication, "", &SecretString::default(), endpoint)?;
+            return Ok(Self { tokens, ..nobody });
+        }
+        Self::of_account(config.authentication, &config.user, &config.password, endpoint)
+    }
+
+    /// For an account: `DOMAIN\user` or UPN. Tokens are not an account's.
+    ///
+    /// # Errors
+    /// `PROFILE_AUTH_REJECTED` if the scheme cannot carry the user name.
+    pub fn of_account(
+        wanted: Authentication,
+        user: &str,
+        password: &SecretString,
+        endpoint: &Endpoint,
+    ) -> Result<Self, Failure> {
         let password = password.expose_secret();
         let basic = (!user.contains(['\r', '\n', ':']))
             .then(|| format!("Basic {}", STANDARD.encode(format!("{user}:{password}"))).into());
@@ -131,7 +145,7 @@ impl Authenticator {
         }
         Ok(Self {
             wanted,
-            tokens,
+            tokens: None,
             basic,
             account: Account::new(user, password),
             target_name: format!("HTTP/{}", endpoint.host),
@@ -168,6 +182,18 @@ impl Authenticator {
             .find(|scheme| scheme.challenge(head).is_some());
         *choice = Choice { scheme: chosen, unsuited: choice.unsuited.filter(|_| chosen.is_some()) };
         chosen.ok_or_else(|| missing("the server offers no scheme that can be used", head))
+    }
+
+    /// Whether a scheme that can be used is offered to a request that does not say who asks.
+    pub fn suits(&self, head: &Head) -> Result<(), Failure> {
+        match self.scheme() {
+            None => self.choose(head).map(|_| ()),
+            Some(scheme) if scheme.challenge(head).is_some() => Ok(()),
+            Some(scheme) => {
+                let what = format!("the server does not offer {} authentication", scheme.word());
+                Err(missing(&what, head))
+            }
+        }
     }
 
     /// What a scheme ended with. If it is not usable and was our choice, another one is chosen next.
@@ -209,7 +235,7 @@ fn tokens(config: &Config, endpoint: &Endpoint, trust: &Arc<ClientConfig>) -> Re
         Failure::new(Reason::ProfileCertificateInvalid, Execution::Not, detail)
     })?;
     let server = (endpoint.clone(), trust.clone());
-    let issuer = Issuer::new(application, &config.password, server, config.ca_pem.as_deref(), config.clock)?;
+    let issuer = Issuer::new(application, server, config)?;
     Ok(Arc::new(Tokens::new(issuer)))
 }
 
@@ -417,15 +443,9 @@ mod tests {
     use super::*;
 
     fn authenticator(user: &str, url: &str) -> Authenticator {
-        Authenticator {
-            wanted: Authentication::Auto,
-            tokens: None,
-            basic: (!user.contains(':')).then(|| "Basic x".into()),
-            account: Account::new(user, "secret"),
-            target_name: String::new(),
-            tls: url.starts_with("https:"),
-            choice: Mutex::default(),
-        }
+        let endpoint = Endpoint::parse(url, true).expect("a URL");
+        let made = Authenticator::of_account(Authentication::Auto, user, &"secret".into(), &endpoint);
+        made.unwrap_or_else(|failure| panic!("{failure}"))
     }
 
     fn offering(schemes: &[&str]) -> Head {

@@ -1,32 +1,28 @@
 //! The client of one server: calls, each through the gate, over kept connections, as one mailbox.
 
 use std::{
-    collections::VecDeque,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc, Mutex,
         atomic::{AtomicU64, Ordering},
     },
     time::Duration,
 };
 
-use mailyard_policy::{Reason, Timestamp, outbox::Execution, profile::OAuth};
-use rustls::ClientConfig;
+use mailyard_policy::{Reason, Timestamp, profile::OAuth};
 use secrecy::SecretString;
 use tokio::time::Instant;
 use tracing::Instrument as _;
 
 use crate::{
-    Authentication, Clock, ContentSink, Endpoint, Failure, Gate, Reply,
-    answer::{Gathered, Passed, Taken, throttled_part},
-    auth::{self, Again, Authenticator, Authorization, Ended, Scheme, Step},
+    Authentication, Clock, ContentSink, Endpoint, Failure, Gate, Reply, Resolver,
+    answer::{Gathered, Taken, throttled_part},
+    auth::{Again, Authenticator, Ended, Scheme},
     codec::{self, Acting, Operation},
-    connection::{Connection, Deadlines, Opened, Taker},
+    connection::{Deadlines, Opened},
     endpoint,
-    http1::Head,
+    transport::{Transport, push_header},
 };
 
-/// A kept connection is not used again after so long: servers close theirs after two minutes.
-const LONGEST_IDLE: Duration = Duration::from_secs(90);
 /// How a server is reached, and as whom.
 #[derive(Clone, Debug)]
 pub struct Config {
@@ -42,6 +38,8 @@ pub struct Config {
     pub oauth: Option<OAuth>,
     /// Certificates of authorities to trust, as PEM; `None`: the system's.
     pub ca_pem: Option<String>,
+    /// Where names lead.
+    pub resolver: Resolver,
     /// True: each call is executed as the mailbox, by impersonation. False: as the service account, in the mailbox, by
     /// delegation.
     pub impersonate: bool,
@@ -82,14 +80,8 @@ pub struct Client {
 
 struct Inner {
     config: Config,
-    endpoint: Endpoint,
-    trust: Arc<ClientConfig>,
-    authenticator: Authenticator,
+    transport: Transport,
     gate: Gate,
-    /// What stands in front of every request up to the mailbox's own headers.
-    head: String,
-    /// Kept connections, the one used last at the end.
-    idle: Mutex<VecDeque<Connection>>,
     /// Tells its requests from those of all others in the server's logs.
     mark: u64,
     requests: AtomicU64,
@@ -112,9 +104,18 @@ impl Client {
             endpoint.authority(),
             env!("CARGO_PKG_VERSION"),
         );
+        let transport = Transport {
+            endpoint,
+            trust,
+            resolver: config.resolver.clone(),
+            authenticator,
+            connect_timeout: config.connect_timeout,
+            clock: config.clock,
+            head,
+            idle: Mutex::default(),
+        };
         let mark = getrandom::u64().unwrap_or_default();
-        let (idle, requests) = (Mutex::default(), AtomicU64::default());
-        let inner = Inner { config, endpoint, trust, authenticator, gate, head, idle, mark, requests };
+        let inner = Inner { config, transport, gate, mark, requests: AtomicU64::default() };
         Ok(Self { inner: Arc::new(inner) })
     }
 
@@ -219,7 +220,7 @@ impl Client {
         loop {
             span.record("attempt", 1 + u8::from(fresh) + u8::from(renewed));
             let mut taken = Taken::new(inner.config.largest_content, O::CONTENT, sink);
-            match inner.attempt(fresh, O::EFFECT, warrant, deadlines, &request, &mut taken).await {
+            match inner.transport.attempt(fresh, O::EFFECT, warrant, deadlines, &request, &mut taken).await {
                 Ok(head) => return taken.read::<O>(&head),
                 Err(Ended { again: Again::OnNewConnection, .. }) if !fresh => fresh = true,
                 Err(Ended { again: Again::WithNewToken, .. }) if !renewed => renewed = true,
@@ -238,46 +239,24 @@ impl Client {
 
     /// Opens a connection and tells how far it came; the next call uses it.
     pub(crate) async fn open(&self, noted: impl FnMut(Opened)) -> Result<(), Failure> {
-        let Inner { endpoint, trust, config, .. } = &*self.inner;
-        let connection = Connection::open(endpoint, trust, config.connect_timeout, noted).await?;
-        self.inner.put_back(connection);
-        Ok(())
+        self.inner.transport.open(noted).await
     }
 
     /// What the server offers to somebody who does not say who asks.
     pub(crate) async fn offers(&self) -> Result<Vec<String>, Failure> {
         let _permit = self.inner.gate.enter().await?;
-        let deadlines = self.inner.deadlines(false);
-        let mut connection = self.inner.connection(false, deadlines).await?;
-        let asked = self.inner.leg(&mut connection, None, deadlines).await;
-        let (head, keep) = asked.map_err(|ended| ended.failure)?;
-        if keep {
-            self.inner.put_back(connection);
-        }
+        let head = self.inner.transport.unsigned(&[], self.inner.deadlines(false)).await?;
         Ok(head.challenges.into_iter().map(|challenge| challenge.scheme).collect())
     }
 
     /// The scheme that is in use; `None`: it is not chosen yet.
     pub(crate) fn scheme(&self) -> Option<Scheme> {
-        self.inner.authenticator.scheme()
+        self.inner.transport.scheme()
     }
 
     /// The clock of the process.
     pub(crate) fn now(&self) -> Timestamp {
         (self.inner.config.clock)()
-    }
-}
-
-fn not_begun() -> Failure {
-    let detail = "the time in which the request could be begun was over before its turn came";
-    Failure::new(Reason::RequestNotBegun, Execution::Not, detail)
-}
-
-fn push_header(request: &mut Vec<u8>, name: &str, value: Option<&str>) {
-    if let Some(value) = value {
-        for part in [name, ": ", value, "\r\n"] {
-            request.extend_from_slice(part.as_bytes());
-        }
     }
 }
 
@@ -295,97 +274,6 @@ impl Inner {
         Deadlines { head: now + deadline, body: now + if effect { deadline } else { deadline * 3 } }
     }
 
-    /// Makes a connection ready, sends a request on it, and has its answer taken.
-    async fn attempt(
-        &self,
-        fresh: bool,
-        effect: bool,
-        warrant: Option<&Warrant>,
-        mut deadlines: Deadlines,
-        request: &(impl Fn(Option<&str>) -> Vec<u8> + Sync),
-        taker: &mut impl Taker,
-    ) -> Result<Head, Ended> {
-        let mut connection = self.connection(fresh, deadlines).await?;
-        let authorization = self.sign_in(&mut connection, deadlines).await?;
-        if let Some(Warrant(left)) = warrant.filter(|_| effect) {
-            let left = left();
-            if left.is_zero() {
-                // In the middle of a handshake a connection is of no use to anybody else.
-                if !matches!(authorization, Authorization::LastLeg { .. }) {
-                    self.put_back(connection);
-                }
-                return Err(not_begun().into());
-            }
-            deadlines = deadlines.within(left);
-        }
-        let request = request(authorization.value());
-        let (head, keep) = connection
-            .exchange(&request, deadlines, (self.config.clock)(), taker)
-            .await
-            .map_err(|broken| authorization.broken(broken.failure, broken.stale, effect))?;
-        tracing::Span::current().record("status", head.status);
-        let judged = authorization.judge(&head);
-        judged.map_err(|ended| self.authenticator.doubt(authorization.scheme(), ended))?;
-        connection.known = authorization.of_connection();
-        if keep {
-            self.put_back(connection);
-        }
-        Ok(head)
-    }
-
-    /// What a request on this connection carries so that the server knows who asks; the legs of a handshake before it
-    /// are gone through here.
-    async fn sign_in(
-        &self,
-        connection: &mut Connection,
-        deadlines: Deadlines,
-    ) -> Result<Authorization, Ended> {
-        if let Some(scheme) = connection.known {
-            return Ok(Authorization::Connection(scheme));
-        }
-        let scheme = match self.authenticator.scheme() {
-            Some(scheme) => scheme,
-            None => {
-                let (head, keep) = self.leg(connection, None, deadlines).await?;
-                let scheme = self.authenticator.choose(&head)?;
-                if !keep {
-                    let failure = auth::not_kept(Execution::Not);
-                    return Err(Ended { failure, again: Again::OnNewConnection });
-                }
-                scheme
-            }
-        };
-        match self.authenticator.begin(scheme) {
-            Step::Ready(authorization) => Ok(authorization),
-            Step::Token(tokens) => Ok(Authorization::by_token(tokens, deadlines.head).await?),
-            Step::Handshake(handshake) => {
-                let (head, keep) = self.leg(connection, Some(handshake.value()), deadlines).await?;
-                let now = (self.config.clock)();
-                let answered = handshake.answer(&head, keep, connection.binding(), now);
-                answered.map_err(|failure| self.authenticator.doubt(scheme, failure.into()))
-            }
-        }
-    }
-
-    /// Sends a request without a body, which nothing is executed for.
-    async fn leg(
-        &self,
-        connection: &mut Connection,
-        authorization: Option<&str>,
-        deadlines: Deadlines,
-    ) -> Result<(Head, bool), Ended> {
-        let mut request = Vec::from(self.head.as_bytes());
-        push_header(&mut request, "Authorization", authorization);
-        request.extend_from_slice(b"Content-Length: 0\r\n\r\n");
-        let deadlines = Deadlines { body: deadlines.head, ..deadlines };
-        let now = (self.config.clock)();
-        connection.exchange(&request, deadlines, now, &mut Passed::default()).await.map_err(|broken| {
-            let failure = if broken.stale { auth::not_kept(Execution::Not) } else { broken.failure };
-            let again = Again::on_new_connection_if(broken.stale);
-            Ended { failure: Failure { execution: Execution::Not, ..failure }, again }
-        })
-    }
-
     fn request<O: Operation>(
         &self,
         mailbox: Option<&str>,
@@ -401,9 +289,10 @@ impl Inner {
         };
         codec::write(&mut envelope, acting, operation);
         let anchor = mailbox.filter(|address| !address.is_empty() && !address.contains(['\r', '\n']));
-        let headers = self.head.len() + authorization.map_or(0, str::len) + anchor.map_or(0, str::len);
+        let head = self.transport.head.as_bytes();
+        let headers = head.len() + authorization.map_or(0, str::len) + anchor.map_or(0, str::len);
         let mut request = Vec::with_capacity(headers + 192 + envelope.len());
-        request.extend_from_slice(self.head.as_bytes());
+        request.extend_from_slice(head);
         push_header(&mut request, "Authorization", authorization);
         push_header(&mut request, "X-AnchorMailbox", anchor);
         let length = envelope.len();
@@ -412,29 +301,5 @@ impl Inner {
         );
         request.extend_from_slice(&envelope);
         request
-    }
-
-    async fn connection(&self, fresh: bool, deadlines: Deadlines) -> Result<Connection, Failure> {
-        while !fresh && let Some(kept) = self.take_idle() {
-            if kept.used.elapsed() < LONGEST_IDLE && kept.is_quiet() {
-                return Ok(kept);
-            }
-        }
-        let timeout =
-            self.config.connect_timeout.min(deadlines.head.saturating_duration_since(Instant::now()));
-        Connection::open(&self.endpoint, &self.trust, timeout, |_| {}).await
-    }
-
-    /// The one used last: those that are not needed any more grow old together.
-    fn take_idle(&self) -> Option<Connection> {
-        self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop_back()
-    }
-
-    fn put_back(&self, connection: Connection) {
-        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
-        while idle.front().is_some_and(|kept| kept.used.elapsed() >= LONGEST_IDLE) {
-            idle.pop_front();
-        }
-        idle.push_back(connection);
     }
 }

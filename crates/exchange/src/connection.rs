@@ -12,7 +12,7 @@ use tokio::{
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 use crate::{
-    Endpoint, Failure,
+    Endpoint, Failure, Resolver,
     auth::Scheme,
     binding,
     http1::{self, Body, Head, PushError},
@@ -92,11 +92,12 @@ impl Connection {
     pub async fn open(
         endpoint: &Endpoint,
         trust: &Arc<ClientConfig>,
+        resolver: &Resolver,
         timeout: Duration,
         mut noted: impl FnMut(Opened),
     ) -> Result<Self, Failure> {
         let until = Instant::now() + timeout;
-        let tcp = connect(endpoint, until).await?;
+        let tcp = connect(endpoint, resolver, until).await?;
         noted(Opened::Connected(tcp.peer_addr().ok()));
         let stream = if endpoint.tls {
             let handshake = TlsConnector::from(trust.clone()).connect(endpoint.server_name()?, tcp);
@@ -246,11 +247,10 @@ pub(crate) enum Opened {
     Proven(Option<String>),
 }
 
-async fn connect(endpoint: &Endpoint, until: Instant) -> Result<TcpStream, Failure> {
+async fn connect(endpoint: &Endpoint, resolver: &Resolver, until: Instant) -> Result<TcpStream, Failure> {
     let fail = |reason, detail: String| Failure::new(reason, Execution::Not, detail);
-    let resolve = tokio::net::lookup_host((endpoint.host.as_str(), endpoint.port));
-    let addresses = match timeout_at(until, resolve).await {
-        Ok(Ok(addresses)) => addresses.collect::<Vec<_>>(),
+    let addresses = match timeout_at(until, resolver.addresses(&endpoint.host, endpoint.port)).await {
+        Ok(Ok(addresses)) => addresses,
         Ok(Err(error)) => {
             return Err(fail(
                 Reason::ProfileDnsFailed,

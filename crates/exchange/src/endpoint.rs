@@ -60,6 +60,11 @@ impl Endpoint {
         ServerName::try_from(self.host.clone()).map_err(|_| wrong("the URL's host is no name and no address"))
     }
 
+    /// As it is written.
+    pub(crate) fn url(&self) -> String {
+        format!("{}://{}{}", if self.tls { "https" } else { "http" }, self.authority(), self.path)
+    }
+
     /// Host and port as they stand in the Host header.
     pub(crate) fn authority(&self) -> String {
         let host = if self.host.contains(':') { format!("[{}]", self.host) } else { self.host.clone() };

@@ -7,7 +7,7 @@ use rustls::ClientConfig;
 use tokio::time::Instant;
 
 use crate::{
-    Endpoint, Failure,
+    Endpoint, Failure, Resolver,
     connection::{Connection, Deadlines, Taker},
     http1::Head,
 };
@@ -28,12 +28,13 @@ pub(crate) enum Question<'a> {
 pub(crate) async fn ask(
     endpoint: &Endpoint,
     trust: &Arc<ClientConfig>,
+    resolver: &Resolver,
     question: Question<'_>,
     within: Duration,
     now: Timestamp,
 ) -> Result<(Head, Vec<u8>), Failure> {
     let until = Instant::now() + within;
-    let mut connection = Connection::open(endpoint, trust, within, |_| {}).await?;
+    let mut connection = Connection::open(endpoint, trust, resolver, within, |_| {}).await?;
     let request = request(endpoint, &question);
     let mut taken = Gathered(Vec::new());
     let deadlines = Deadlines { head: until, body: until };

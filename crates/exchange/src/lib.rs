@@ -2,6 +2,7 @@
 
 mod answer;
 mod auth;
+pub mod autodiscover;
 mod binding;
 mod client;
 pub mod codec;
@@ -20,9 +21,12 @@ mod mailbox;
 mod ntlm;
 mod oauth;
 mod probe;
+mod resolver;
 mod spnego;
+mod transport;
 
 pub use answer::{ContentSink, Reply};
+pub use autodiscover::Autodiscover;
 pub use client::{Client, Config, Observer, Warrant};
 pub use endpoint::Endpoint;
 pub use failure::Failure;
@@ -32,3 +36,4 @@ pub use mailbox::{Answer, Mailbox, Message, PerItem, Streamed};
 pub use mailyard_policy::profile::{Authentication, OAuth};
 pub use oauth::{Certificate, Facts};
 pub use probe::{Step, StepName, StepOutcome, probe_sending, test_connection};
+pub use resolver::Resolver;

@@ -5,9 +5,11 @@
 
 pub mod alert;
 pub mod breaker;
+pub mod discovery;
 pub mod id;
 pub mod lease;
 pub mod mailbox;
+pub mod names;
 pub mod operation;
 pub mod outbox;
 pub mod placement;

@@ -18,6 +18,7 @@ mod words;
 
 use std::{sync::Arc, time::Duration};
 
+use mailyard_exchange::Resolver;
 use mailyard_host::{clock, config::Config, shutdown::Shutdown};
 use mailyard_policy::{Reason, Timestamp, id::Org, mailbox};
 use mailyard_store::{Error, Store, query::Page};
@@ -31,7 +32,7 @@ use crate::{leader::Leader, page_token::Listing};
 use refuse::{Told as _, not_found};
 
 /// Numbers of the deployment that input is checked against and that schedules are explained with.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Deployment {
     /// When mailboxes run; a profile's own numbers come on top.
     pub rules: mailbox::Rules,
@@ -39,6 +40,8 @@ pub struct Deployment {
     pub request_deadline: Duration,
     /// A connection to Exchange is given up after this.
     pub connect_timeout: Duration,
+    /// Where the names of servers lead.
+    pub resolver: Resolver,
     /// URLs that begin with http: are allowed.
     pub allow_plain_http: bool,
 }
@@ -49,6 +52,7 @@ impl From<&Config> for Deployment {
             rules: config.mailbox_rules(),
             request_deadline: config.exchange.request_deadline,
             connect_timeout: config.exchange.connect_timeout,
+            resolver: Resolver::new(config.exchange.resolve.clone()),
             allow_plain_http: config.exchange.allow_plain_http,
         }
     }

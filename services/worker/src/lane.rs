@@ -472,6 +472,7 @@ fn current(
             password,
             oauth: credentials.oauth.clone(),
             ca_pem: profile.ca_pem.clone(),
+            resolver: settings.resolver.clone(),
             impersonate: credentials.access == Access::Impersonation,
             request_deadline: settings.request_deadline(&profile),
             connect_timeout: settings.connect_timeout,

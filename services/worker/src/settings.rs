@@ -2,12 +2,13 @@
 
 use std::time::Duration;
 
+use mailyard_exchange::Resolver;
 use mailyard_host::config::Config;
 use mailyard_policy::{breaker, mailbox, outbox, tracking::Portions};
 use mailyard_store::people::Profile;
 
 /// Numbers of the deployment.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Debug)]
 pub struct Settings {
     /// Periods, retries and tests of mailboxes; the profile's own numbers are put in.
     pub sync: mailbox::Rules,
@@ -21,6 +22,8 @@ pub struct Settings {
     pub request_deadline: Duration,
     /// A connection is given up after this.
     pub connect_timeout: Duration,
+    /// Where the names of servers lead.
+    pub resolver: Resolver,
     /// A turn that takes longer is given up.
     pub cycle_deadline: Duration,
     /// A turn that has taken so long lets others go first.
@@ -42,6 +45,7 @@ impl Default for Settings {
             breaker: breaker::Rules::default(),
             request_deadline: Duration::from_secs(20),
             connect_timeout: Duration::from_secs(10),
+            resolver: Resolver::default(),
             cycle_deadline: Duration::from_mins(10),
             turn: Duration::from_secs(5),
             item_attempts: 5,
@@ -61,6 +65,7 @@ impl Settings {
             breaker: config.breaker_rules(),
             request_deadline: config.exchange.request_deadline,
             connect_timeout: config.exchange.connect_timeout,
+            resolver: Resolver::new(config.exchange.resolve.clone()),
             cycle_deadline: config.exchange.cycle_deadline,
             allow_plain_http: config.exchange.allow_plain_http,
             max_inflight: config.worker.max_inflight,

@@ -8,7 +8,8 @@ use super::{Malformed, mime::Mime, text};
 
 const MAX_DEPTH: usize = 64;
 
-const NAMESPACES: [&str; 4] = [
+/// Of Exchange Web Services.
+const NAMESPACES: &[&str] = &[
     "http://schemas.xmlsoap.org/soap/envelope/",
     "http://schemas.microsoft.com/exchange/services/2006/types",
     "http://schemas.microsoft.com/exchange/services/2006/messages",
@@ -18,6 +19,7 @@ const NAMESPACES: [&str; 4] = [
 /// A cursor over an answer. [`Reader::children`] and [`Reader::text`] read the element that was opened last.
 pub struct Reader<'x> {
     events: quick_xml::Reader<&'x [u8]>,
+    namespaces: &'static [&'static str],
     depth: usize,
     bindings: Vec<Binding>,
     mimes: std::vec::IntoIter<Mime>,
@@ -46,9 +48,15 @@ enum Token<'x> {
 impl<'x> Reader<'x> {
     /// A reader over a document; `mimes` are the contents that were taken out of it, in order.
     pub fn new(document: &'x str, mimes: Vec<Mime>) -> Self {
+        Self { mimes: mimes.into_iter(), ..Self::of(document, NAMESPACES) }
+    }
+
+    /// A reader over a document whose elements are in these namespaces, or in none.
+    pub fn of(document: &'x str, namespaces: &'static [&'static str]) -> Self {
         let mut events = quick_xml::Reader::from_str(document);
         events.config_mut().expand_empty_elements = true;
-        Self { events, depth: 0, bindings: Vec::with_capacity(8), mimes: mimes.into_iter() }
+        let (bindings, mimes) = (Vec::with_capacity(8), Vec::new().into_iter());
+        Self { events, namespaces, depth: 0, bindings, mimes }
     }
 
     /// Reads the root element.
@@ -172,7 +180,7 @@ impl<'x> Reader<'x> {
                     None => continue,
                 },
             };
-            let foreign = !attribute.value.is_empty() && !NAMESPACES.contains(&&*attribute.value);
+            let foreign = !attribute.value.is_empty() && !self.namespaces.contains(&&*attribute.value);
             self.bindings.push(Binding { depth: self.depth, prefix: prefix.into(), foreign });
         }
         Ok(())

@@ -16,7 +16,7 @@ use super::{
     challenge::{authority, shortened},
 };
 use crate::{
-    Clock, Endpoint, Failure,
+    Clock, Config, Endpoint, Failure, Resolver,
     auth::{Scheme, missing, of_leg},
     endpoint,
     http1::Head,
@@ -40,6 +40,7 @@ pub(crate) struct Issuer {
     server: Endpoint,
     server_trust: Arc<ClientConfig>,
     trust: Arc<ClientConfig>,
+    resolver: Resolver,
     clock: Clock,
     place: Mutex<Option<Arc<Place>>>,
 }
@@ -63,28 +64,25 @@ fn fail(reason: Reason, detail: impl Into<Box<str>>) -> Failure {
 }
 
 impl Issuer {
-    /// The authority of an application, whose certificate has this key. It must prove its name to the system's
-    /// authorities or to these.
+    /// The authority of an application, whose certificate has the configuration's key. It must prove its name to the
+    /// system's authorities or to those of the configuration.
     ///
     /// # Errors
     /// What is wrong with the certificate or the authorities.
     pub fn new(
         application: OAuth,
-        key: &SecretString,
-        server: (Endpoint, Arc<ClientConfig>),
-        ca_pem: Option<&str>,
-        clock: Clock,
+        (server, server_trust): (Endpoint, Arc<ClientConfig>),
+        config: &Config,
     ) -> Result<Self, Failure> {
-        let certificate = Certificate::join(&application.certificate_pem, key)?;
-        let (server, server_trust) = server;
-        let trust = match ca_pem {
+        let certificate = Certificate::join(&application.certificate_pem, &config.password)?;
+        let trust = match config.ca_pem.as_deref() {
             Some(pem) => endpoint::trust_also(pem)?,
             None => server_trust.clone(),
         };
         let resource = application.resource.clone().unwrap_or_else(|| resource_of(&server));
         let scope = format!("{resource}/.default");
-        let place = Mutex::default();
-        Ok(Self { application, scope, certificate, server, server_trust, trust, clock, place })
+        let (resolver, clock, place) = (config.resolver.clone(), config.clock, Mutex::default());
+        Ok(Self { application, scope, certificate, server, server_trust, trust, resolver, clock, place })
     }
 
     /// A token, with these claims in it (JSON).
@@ -146,7 +144,7 @@ impl Issuer {
             return Err(fail(Reason::ProfileAuthorityNotFound, detail));
         }
         let question = Question::Challenge(Scheme::Bearer.word());
-        let (head, _) = ask(&self.server, &self.server_trust, question, PATIENCE, (self.clock)()).await?;
+        let (head, _) = self.question(&self.server, &self.server_trust, question).await?;
         if head.status != 401 {
             return Err(of_leg(&head));
         }
@@ -181,10 +179,19 @@ impl Issuer {
     }
 
     async fn ask(&self, endpoint: &Endpoint, question: Question<'_>) -> Result<(Head, Vec<u8>), Failure> {
-        ask(endpoint, &self.trust, question, PATIENCE, (self.clock)()).await.map_err(|failure| {
+        self.question(endpoint, &self.trust, question).await.map_err(|failure| {
             let detail = format!("{}: {}", endpoint.host, failure.detail);
             fail(Reason::ProfileTokenEndpointUnreachable, detail)
         })
+    }
+
+    async fn question(
+        &self,
+        endpoint: &Endpoint,
+        trust: &Arc<ClientConfig>,
+        question: Question<'_>,
+    ) -> Result<(Head, Vec<u8>), Failure> {
+        ask(endpoint, trust, &self.resolver, question, PATIENCE, (self.clock)()).await
     }
 
     pub(super) fn now(&self) -> Timestamp {

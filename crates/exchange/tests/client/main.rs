@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used)]
 
 mod authentication;
+mod autodiscover;
 mod connection;
 mod oauth;
 mod oidc_provider;

@@ -8,7 +8,7 @@ use std::{
     time::Duration,
 };
 
-use mailyard_exchange::{Authentication, Client, Config, Gate};
+use mailyard_exchange::{Authentication, Client, Config, Gate, Resolver};
 use mailyard_policy::{Timestamp, id::ProfileId};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
@@ -68,7 +68,19 @@ impl Server {
 
     pub async fn start_as(identity: Identity, script: impl IntoIterator<Item = Act>) -> Self {
         let (config, ca_pem) = tls(&identity);
-        let acceptor = TlsAcceptor::from(Arc::new(config));
+        Self::listen(Some(TlsAcceptor::from(Arc::new(config))), ca_pem, script).await
+    }
+
+    /// A server without TLS.
+    pub async fn start_plain(script: impl IntoIterator<Item = Act>) -> Self {
+        Self::listen(None, String::new(), script).await
+    }
+
+    async fn listen(
+        acceptor: Option<TlsAcceptor>,
+        ca_pem: String,
+        script: impl IntoIterator<Item = Act>,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
         let port = listener.local_addr().expect("an address").port();
         let shared =
@@ -76,12 +88,19 @@ impl Server {
         let listening = tokio::spawn({
             let shared = shared.clone();
             async move {
-                while let Ok((tcp, _)) = listener.accept().await {
+                while let Ok((mut tcp, _)) = listener.accept().await {
                     let (acceptor, shared) = (acceptor.clone(), shared.clone());
+                    let next = |shared: &Shared| shared.connections.fetch_add(1, Ordering::SeqCst) + 1;
                     tokio::spawn(async move {
-                        if let Ok(mut stream) = acceptor.accept(tcp).await {
-                            let number = shared.connections.fetch_add(1, Ordering::SeqCst) + 1;
-                            let _gone = serve(&mut stream, number, &shared).await;
+                        match acceptor {
+                            None => {
+                                let _gone = serve(&mut tcp, next(&shared), &shared).await;
+                            }
+                            Some(acceptor) => {
+                                if let Ok(mut stream) = acceptor.accept(tcp).await {
+                                    let _gone = serve(&mut stream, next(&shared), &shared).await;
+                                }
+                            }
                         }
                     });
                 }
@@ -131,6 +150,7 @@ impl Server {
             password: "geheim".into(),
             oauth: None,
             ca_pem: Some(self.ca_pem.clone()),
+            resolver: Resolver::default(),
             impersonate: true,
             request_deadline: Duration::from_secs(20),
             connect_timeout: Duration::from_secs(10),

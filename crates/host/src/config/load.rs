@@ -167,6 +167,11 @@ impl Reader {
     fn section(&mut self, section: &str, keys: &DeTable<'_>, place: impl Fn(Range<usize>) -> Place) {
         for (key, value) in keys {
             let (name, value_at) = (key.get_ref(), place(value.span()));
+            let is_table = KEYS.iter().any(|key| key.table && key.section == section && key.name == name);
+            if let (true, DeValue::Table(pairs)) = (is_table, value.get_ref()) {
+                self.pairs((section, name), pairs, &place);
+                continue;
+            }
             match scalar(value) {
                 Some((text, form)) => self.set((section, name), &text, form, &place(key.span()), &value_at),
                 None => {
@@ -174,6 +179,22 @@ impl Reader {
                         format!("{section}.{name} must be a single value; a number stands in decimals");
                     self.wrong(&value_at, what);
                 }
+            }
+        }
+    }
+
+    /// A key that is written as a table: each pair is told of at its own place.
+    fn pairs(&mut self, key: (&str, &str), pairs: &DeTable<'_>, place: &impl Fn(Range<usize>) -> Place) {
+        let mut good = String::new();
+        for (name, answer) in pairs {
+            let at = place(answer.span());
+            let text = scalar(answer).map(|(text, _)| text).unwrap_or_default();
+            let comma = if good.is_empty() { "" } else { "," };
+            let longer = format!("{good}{comma}{}={text}", name.get_ref());
+            let before = self.problems.len();
+            self.set(key, &longer, Form::Quoted, &at, &at);
+            if self.problems.len() == before {
+                good = longer;
             }
         }
     }

@@ -3,12 +3,16 @@
 use std::{fmt, net::SocketAddr, path::PathBuf, str::FromStr, time::Duration};
 
 use http::Uri;
+use mailyard_policy::names::{Domains, Names};
 use tracing::level_filters::LevelFilter;
 
 /// A kind of value.
 pub trait Setting: Sized {
     /// What may be written, for people.
     const ALLOWED: &'static str;
+
+    /// True: it may be written as a table too, whose pairs are the parts of its text.
+    const TABLE: bool = false;
 
     /// Reads a value; `None`: it is not one.
     fn read(text: &str) -> Option<Self>;
@@ -76,6 +80,32 @@ impl Setting for Uri {
     fn read(text: &str) -> Option<Self> {
         let uri: Self = text.parse().ok()?;
         (matches!(uri.scheme_str(), Some("http" | "https")) && uri.host().is_some()).then_some(uri)
+    }
+
+    fn write(&self) -> String {
+        quoted(&self.to_string())
+    }
+}
+
+impl Setting for Names {
+    const ALLOWED: &'static str =
+        "HOST:PORT with IP:PORT, _SERVICE._tcp.DOMAIN with srv:HOST:PORT, or either with none";
+    const TABLE: bool = true;
+
+    fn read(text: &str) -> Option<Self> {
+        text.parse().ok()
+    }
+
+    fn write(&self) -> String {
+        quoted(&self.to_string())
+    }
+}
+
+impl Setting for Domains {
+    const ALLOWED: &'static str = "domains separated by commas, such as \"example.org, mail.example.net\"";
+
+    fn read(text: &str) -> Option<Self> {
+        text.parse().ok()
     }
 
     fn write(&self) -> String {

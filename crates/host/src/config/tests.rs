@@ -72,6 +72,22 @@ fn flags_win_over_the_environment_and_that_over_the_file() -> Outcome {
 }
 
 #[test]
+fn names_may_stand_in_a_table() -> Outcome {
+    let (_folder, path) = file(
+        "[exchange]\nconnect_timeout = \"9s\"\n[exchange.resolve]\n\"mail.example.org:443\" = \"127.0.0.1:8443\"\n\
+         \"_autodiscover._tcp.example.org\" = \"srv:mail.example.org:443\"\n\"old.example.org:443\" = \"none\"\n",
+    )?;
+    let config = load(Some(&path), [], &[])?;
+    let text = "_autodiscover._tcp.example.org=srv:mail.example.org:443,mail.example.org:443=127.0.0.1:8443,\
+                old.example.org:443=none";
+    assert_eq!(config.exchange.resolve, text.parse()?);
+    assert_eq!(config.exchange.connect_timeout, Duration::from_secs(9));
+    let variable = owned(&[("MAILYARD__EXCHANGE__RESOLVE", text)]);
+    assert_eq!(load(None, variable, &[])?.exchange.resolve, config.exchange.resolve);
+    Ok(())
+}
+
+#[test]
 fn everything_that_is_wrong_in_a_file_is_said_with_its_place() -> Outcome {
     let mut story = String::new();
     for text in [
@@ -107,6 +123,10 @@ fn everything_that_is_wrong_in_a_file_is_said_with_its_place() -> Outcome {
         "[exchange]\nmax_message_size = \"64MB\"\n",
         "[exchange]\ncycle_deadline = \"5s\"\n",
         "[exchange]\nallow_plain_http = \"yes\"\n",
+        "[exchange]\nautodiscover_domains = \"*.example.org\"\n",
+        "[exchange]\nresolve = \"mail.example.org=here\"\n",
+        "[exchange.resolve]\n\"a.example.org:443\" = \"127.0.0.1:1\"\n\"b.example.org\" = \"127.0.0.1:1\"\n\"c.example.org:1\" = 5\n",
+        "[sync.retry_gap]\nx = \"1m\"\n",
     ] {
         let said = problems(text, &[], &[])?;
         assert!(said.starts_with("FILE:"), "{text}: {said}");

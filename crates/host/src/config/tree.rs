@@ -3,6 +3,7 @@
 use std::{net::SocketAddr, path::PathBuf, time::Duration};
 
 use http::Uri;
+use mailyard_policy::names::{Domains, Names};
 
 use super::setting::{Bytes, LogFormat, LogLevel, Percent, Setting, SmtpTls};
 
@@ -15,6 +16,8 @@ pub struct Key {
     pub name: &'static str,
     /// What may be written.
     pub allowed: &'static str,
+    /// True: it may be written as a table.
+    pub table: bool,
     /// What it means.
     pub meaning: &'static str,
 }
@@ -44,6 +47,7 @@ macro_rules! tree {
             section: stringify!($section),
             name: stringify!($key),
             allowed: <$kind as Setting>::ALLOWED,
+            table: <$kind as Setting>::TABLE,
             meaning: concat!($($meaning),+),
         },)+)+];
 
@@ -144,6 +148,10 @@ tree! {
         cycle_deadline: Duration = "10m",
         /// URLs that begin with http: are allowed. Passwords travel in clear text then.
         allow_plain_http: bool = "false",
+        /// Domains that Autodiscover may lead to, besides the mailbox's own: servers there are shown passwords.
+        autodiscover_domains: Domains = "",
+        /// Answers in place of the DNS, as "name=answer" separated by commas, or as the table [exchange.resolve].
+        resolve: Names = "",
     }
     /// When the server of a profile is left alone.
     breaker: Breaker {

@@ -91,6 +91,7 @@ impl Api {
             password,
             oauth: credentials.oauth.clone(),
             ca_pem: profile.ca_pem.clone(),
+            resolver: self.deployment.resolver.clone(),
             impersonate: credentials.access == Access::Impersonation,
             request_deadline: profile.request_deadline.map_or(longest, |own| own.min(longest)),
             connect_timeout: self.deployment.connect_timeout,

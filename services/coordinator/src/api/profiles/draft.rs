@@ -4,7 +4,7 @@ mod credentials;
 
 use std::time::Duration;
 
-use mailyard_exchange::{Client, Config, Endpoint, Gate};
+use mailyard_exchange::{Client, Config, Endpoint, Gate, Resolver};
 use mailyard_host::clock;
 use mailyard_policy::{
     Reason, Timestamp,
@@ -320,6 +320,7 @@ fn nowhere() -> Config {
         password: SecretString::default(),
         oauth: None,
         ca_pem: None,
+        resolver: Resolver::default(),
         impersonate: true,
         request_deadline: Duration::ZERO,
         connect_timeout: Duration::ZERO,
