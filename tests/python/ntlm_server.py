@@ -50,6 +50,8 @@ def describe(context, token):
 
 class Handler(http.server.BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
+    # It stands in for IIS; by another name it would be taken for a proxy.
+    server_version, sys_version = "Microsoft-IIS/10.0", ""
     # Nagle would keep the second packet of an answer back for 40 ms.
     disable_nagle_algorithm = True
     context = None

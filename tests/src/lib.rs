@@ -18,14 +18,14 @@ use mailyard_policy::{
     id::{MailboxId, OperationId, Org, OutgoingId, ProfileId, RecordId, Revision},
     mailbox,
     operation::Method,
-    outbox::Capabilities,
+    outbox::{self, Capabilities},
     profile::Authentication,
 };
 use mailyard_store::{
     Store,
     people::{Approval, LongState, MailboxKind, NewMailbox, Profile, Secrets, Selection},
     query::{Filter, Page},
-    records::{Email, NewOutgoing, OutgoingBody, OutgoingContent},
+    records::{Direction, Email, EmailState, NewOutgoing, OutgoingBody, OutgoingContent},
     secret::MasterKey,
     sqlite::SqliteStore,
 };
@@ -86,11 +86,7 @@ pub fn hurried() -> Settings {
             back_off_max: millis(300),
             ..mailbox::Rules::default()
         },
-        outbox: mailyard_policy::outbox::Rules {
-            retry_gap: millis(100),
-            look_gap: millis(100),
-            ..Default::default()
-        },
+        outbox: outbox::Rules { retry_gap: millis(100), look_gap: millis(100), ..Default::default() },
         breaker: mailyard_policy::breaker::Rules {
             canary_first: millis(200),
             canary_max: millis(400),
@@ -183,15 +179,45 @@ impl Stage {
     /// # Errors
     /// One did not.
     pub async fn test_and_enable(&self) -> Outcome {
-        let id = OperationId::new(clock::new_id()?);
-        let all = Selection::Matching(Filter::All);
-        self.store.start_test(&self.org, id, &all, "all", clock::now()).await?;
-        self.nudge();
+        let id = self.start_tests().await?;
         self.until("every test has ended", || async {
             let ended = self.store.operation(id).await?.ok_or("no operation")?;
             Ok(ended.state == LongState::Done)
         })
         .await
+    }
+
+    /// Begins to test and enable all mailboxes.
+    ///
+    /// # Errors
+    /// The store's.
+    pub async fn start_tests(&self) -> Outcome<OperationId> {
+        let id = OperationId::new(clock::new_id()?);
+        let all = Selection::Matching(Filter::All);
+        self.store.start_test(&self.org, id, &all, "all", clock::now()).await?;
+        self.nudge();
+        Ok(id)
+    }
+
+    /// Everything is tested and enabled; then one mail comes in by this server, and one goes out by that.
+    ///
+    /// # Errors
+    /// One of them did not arrive.
+    pub async fn mail_flows(&self, incoming: &Simulator, outgoing: &Simulator) -> Outcome {
+        self.test_and_enable().await?;
+        let [one, two, ..] = self.addresses.as_slice() else { return Err("two mailboxes are needed".into()) };
+        let before = outgoing.submissions().len();
+        incoming.deliver(&made(one, 1));
+        self.enqueue(two, "customer@fabrikam.example", "signed in").await?;
+        self.until("one is tracked and one is sent", || async {
+            let emails = self.emails().await?;
+            let tracked = emails.iter().any(|email| email.direction == Direction::Incoming);
+            let sent = emails.iter().any(|email| email.state == EmailState::Outgoing(outbox::State::Sent));
+            Ok(tracked && sent)
+        })
+        .await?;
+        let submitted = outgoing.submissions().len() - before;
+        if submitted == 1 { Ok(()) } else { Err(format!("{submitted} were submitted").into()) }
     }
 
     /// Something changed in the store.

@@ -1,31 +1,9 @@
 //! Stories of profiles that sign in by each scheme: mail comes in and is tracked, and mail goes out.
 
 use mailyard_exchange_sim::{Options, Simulator};
-use mailyard_policy::{outbox, profile::Authentication};
-use mailyard_store::{
-    people::{Profile, Secrets},
-    records::{Direction, EmailState},
-};
-use mailyard_tests::{Outcome, Stage, credentials, hurried, made};
-
-/// One mail comes in and one goes out.
-async fn mail_flows(stage: &Stage, incoming: &Simulator, outgoing: &Simulator) -> Outcome {
-    stage.test_and_enable().await?;
-    let (one, two) = (&stage.addresses[0], &stage.addresses[1]);
-    let before = outgoing.submissions().len();
-    incoming.deliver(&made(one, 1));
-    stage.enqueue(two, "customer@fabrikam.example", "signed in").await?;
-    stage
-        .until("one is tracked and one is sent", || async {
-            let emails = stage.emails().await?;
-            let tracked = emails.iter().any(|email| email.direction == Direction::Incoming);
-            let sent = emails.iter().any(|email| email.state == EmailState::Outgoing(outbox::State::Sent));
-            Ok(tracked && sent)
-        })
-        .await?;
-    assert_eq!(outgoing.submissions().len(), before + 1, "through this server, once");
-    Ok(())
-}
+use mailyard_policy::profile::Authentication;
+use mailyard_store::people::{Profile, Secrets};
+use mailyard_tests::{Outcome, Stage, credentials, hurried};
 
 fn figure(simulator: &Simulator, name: &str) -> u64 {
     simulator.stats()[name].as_u64().unwrap_or_default()
@@ -40,7 +18,7 @@ async fn mail_flows_by_each_scheme() -> Outcome {
         (Authentication::OAuth, false, true),
     ] {
         let stage = Stage::signing_in(by, hurried()).await?;
-        mail_flows(&stage, &stage.simulator, &stage.simulator).await?;
+        stage.mail_flows(&stage.simulator, &stage.simulator).await?;
         let shaken = figure(&stage.simulator, "handshakes");
         assert_eq!(shaken > 0, handshakes, "{by}: {shaken} handshakes");
         let issued = figure(&stage.simulator, "tokens");
@@ -71,7 +49,7 @@ async fn reading_and_sending_go_their_own_ways() -> Outcome {
     let secrets = Secrets { incoming: None, outgoing: Some(secret) };
     stage.store.update_profile(&profile, &secrets, false).await?;
     stage.nudge();
-    mail_flows(&stage, &stage.simulator, &sending).await?;
+    stage.mail_flows(&stage.simulator, &sending).await?;
     assert_eq!(figure(&stage.simulator, "handshakes"), 0);
     assert_eq!(figure(&stage.simulator, "tokens"), 1);
     assert!(figure(&sending, "handshakes") > 0);

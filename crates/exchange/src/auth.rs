@@ -350,14 +350,7 @@ impl Authorization {
                 Err(missing(&what, head).into())
             }
             (Self::Header { .. }, 401) => Err(rejected("the server refused the credentials").into()),
-            (Self::LastLeg { scheme, .. }, 401) => {
-                let detail = format!(
-                    "the server refused the credentials at the end of the {} handshake; where something before \
-                     it ends TLS, Extended Protection refuses good ones too",
-                    scheme.word()
-                );
-                Err(rejected(&detail).into())
-            }
+            (Self::LastLeg { scheme, .. }, 401) => Err(refused_at_the_end(*scheme, head).into()),
             (Self::Connection(_), 401) => {
                 let failure = rejected("the server forgot whose connection it is");
                 Err(Ended { failure, again: Again::OnNewConnection })
@@ -409,6 +402,26 @@ fn of_401(reason: Reason, detail: &str) -> Failure {
 
 fn rejected(detail: &str) -> Failure {
     of_401(Reason::ProfileAuthRejected, detail)
+}
+
+/// A wrong password, unless something in between is to blame: a last leg on a connection of its own is nobody's.
+fn refused_at_the_end(scheme: Scheme, head: &Head) -> Failure {
+    let scheme = scheme.word();
+    match &head.proxy {
+        Some(proxy) => {
+            let detail = format!("the {scheme} handshake went through {} and was refused", in_short(proxy));
+            of_401(Reason::ProfileAuthRefusedBehindProxy, &detail)
+        }
+        None => rejected(&format!(
+            "the server refused the credentials at the end of the {scheme} handshake; where something before it \
+             ends TLS, Extended Protection refuses good ones too",
+        )),
+    }
+}
+
+/// What others call themselves, as far as it can be shown.
+fn in_short(name: &str) -> String {
+    name.chars().filter(|letter| !letter.is_control()).take(64).collect()
 }
 
 fn invalid(detail: &str) -> Failure {

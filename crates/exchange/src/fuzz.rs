@@ -6,6 +6,7 @@ use std::fmt::Debug;
 use mailyard_policy::Timestamp;
 
 use crate::{
+    Endpoint, autodiscover,
     codec::{
         self, CreateAttachment, CreateFolder, CreateItem, DeleteItem, FindFolder, FindItem, GetFolder,
         GetItem, Limits, Malformed, MoveItem, Operation, SendItem, Sieve, SyncFolderItems, UpdateItem,
@@ -103,6 +104,33 @@ pub fn ntlm(bytes: &[u8]) {
     }
 }
 
+/// What Autodiscover answers, in one of its forms, or where it leads; the first byte says which.
+pub fn autodiscover(bytes: &[u8]) {
+    let Some((choice, answer)) = bytes.split_first() else { return };
+    let text = codec::text(answer).unwrap_or_default();
+    let found = match choice % 4 {
+        0 => autodiscover::json::read(answer),
+        1 => autodiscover::pox::read(&text),
+        2 => autodiscover::soap::read(&text),
+        _ => return redirect(&text),
+    };
+    // Whatever it is, people are told of it.
+    let _told = format!("{found:?}");
+}
+
+/// Nothing leads out of the domain, and what is followed is what was checked.
+fn redirect(location: &str) {
+    let Ok(from) = Endpoint::parse("https://autodiscover.contoso.example/autodiscover/x", false) else {
+        return;
+    };
+    let trusts = |host: &str| host == "contoso.example" || host.ends_with(".contoso.example");
+    if let Ok(to) = autodiscover::candidate::follow(location, &from, trusts) {
+        assert!(to.tls && trusts(&to.host), "{location:?} leads to {}", to.url());
+        let again = Endpoint::parse(&to.url(), false);
+        assert_eq!(again.as_ref().map(|again| &again.host).ok(), Some(&to.host), "{location:?}");
+    }
+}
+
 /// The head of a message.
 pub fn message(bytes: &[u8]) {
     let head = crate::read_head(bytes);
@@ -137,6 +165,11 @@ mod tests {
     #[test]
     fn challenges_that_fuzzing_found_are_answered() {
         replayed("ntlm", super::ntlm);
+    }
+
+    #[test]
+    fn answers_of_autodiscover_that_fuzzing_found_are_read() {
+        replayed("autodiscover", super::autodiscover);
     }
 
     #[test]

@@ -10,7 +10,7 @@ use mailyard_policy::Timestamp;
 pub(crate) const LONGEST_HEAD: usize = 64 << 10;
 
 /// The headers that are looked at; all others are passed over.
-const HEADERS: [&str; 10] = [
+const HEADERS: [&str; 12] = [
     "content-length",
     "transfer-encoding",
     "content-encoding",
@@ -21,6 +21,8 @@ const HEADERS: [&str; 10] = [
     "location",
     "www-authenticate",
     "x-ms-diagnostics",
+    "server",
+    "via",
 ];
 
 /// What the head of an answer says.
@@ -38,6 +40,8 @@ pub(crate) struct Head {
     pub challenges: Vec<Challenge>,
     /// Why Exchange refused a token, by its number.
     pub diagnostics: Option<String>,
+    /// What answered in the server's place, or handed its answer on, if it says so.
+    pub proxy: Option<String>,
 }
 
 /// A scheme that a server offers (RFC 9110 11.6.1).
@@ -121,6 +125,11 @@ fn interpret(
             "retry-after" => head.retry_after = retry_after(value, now),
             "location" => head.location = Some(value.to_owned()),
             "x-ms-diagnostics" => head.diagnostics = Some(value.to_owned()),
+            "via" => head.proxy = Some(value.to_owned()),
+            // Exchange is a part of Microsoft-IIS.
+            "server" if !value.starts_with("Microsoft-") && !value.is_empty() => {
+                head.proxy.get_or_insert_with(|| value.to_owned());
+            }
             "www-authenticate" => read_challenges(value, &mut head.challenges),
             _ => {}
         }

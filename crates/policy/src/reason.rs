@@ -104,6 +104,7 @@ impl Reason {
         matches!(
             self,
             Reason::ProfileAuthRejected
+                | Reason::ProfileAuthRefusedBehindProxy
                 | Reason::ProfilePasswordExpired
                 | Reason::ProfileAccountLocked
                 | Reason::ProfileTokenRefused

@@ -4,11 +4,11 @@
 //! place is asked without credentials first: who does not ask for them is never shown any.
 
 mod ask;
-mod candidate;
-mod json;
-mod pox;
+pub(crate) mod candidate;
+pub(crate) mod json;
+pub(crate) mod pox;
 mod search;
-mod soap;
+pub(crate) mod soap;
 
 #[cfg(test)]
 mod tests;

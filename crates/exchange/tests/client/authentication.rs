@@ -180,8 +180,10 @@ async fn auto_does_not_insist_on_what_does_not_work() {
 async fn what_goes_wrong_in_a_handshake_has_its_reason() {
     use Reason::{
         ExchangeServerBusy, ProfileAuthConnectionNotKept as NotKept, ProfileAuthHandshakeInvalid as Invalid,
-        ProfileAuthRejected as Rejected, ProfileAuthSchemeMissing as Missing,
+        ProfileAuthRefusedBehindProxy as BehindProxy, ProfileAuthRejected as Rejected,
+        ProfileAuthSchemeMissing as Missing,
     };
+    let by = |header: &str| refusal_with(&["NTLM"], &format!("{header}\r\n"));
     let closing =
         |token: &[u8]| refusal_with(&[&format!("NTLM {}", STANDARD.encode(token))], "Connection: close\r\n");
     let busy = || http("HTTP/1.1 503 Busy\r\nRetry-After: 0\r\n", b"busy");
@@ -191,6 +193,10 @@ async fn what_goes_wrong_in_a_handshake_has_its_reason() {
     let cases = [
         (Ntlm, vec![ntlm(), refusal(&["NTLM", "Negotiate"])], Rejected, not),
         (Ntlm, vec![ntlm(), refusal(&[])], Rejected, not),
+        (Ntlm, vec![ntlm(), by("Server: Microsoft-IIS/10.0")], Rejected, not),
+        (Ntlm, vec![ntlm(), by("Server: nginx")], BehindProxy, not),
+        (Ntlm, vec![ntlm(), by("Via: 1.1 gate\r\nServer: Microsoft-IIS/10.0")], BehindProxy, not),
+        (Basic, vec![refusal_with(&["Basic realm=\"x\""], "Server: nginx\r\n")], Rejected, not),
         (Ntlm, vec![refusal(&["Basic realm=\"x\""])], Missing, not),
         (Ntlm, vec![refusal(&["Negotiate", "NTLM"])], Missing, not),
         (Ntlm, vec![refusal(&[])], Missing, not),
