@@ -46,7 +46,14 @@ const PROXY_PAGE: &str = "<!DOCTYPE html>\r\n<html><head><title>Sign in</title><
 
 /// Answers one request on a connection.
 pub(crate) fn answer(world: &World, connection: &mut Connection, request: &Request<'_>) -> Response {
-    let signed_in = match connection.sign_in(world, request.header("authorization")) {
+    let authorization = request.header("authorization");
+    // Whatever stands before the server does not wait until somebody says who asks.
+    if authorization.is_none()
+        && let Some(struck) = instead(world, "", "", request.host())
+    {
+        return struck;
+    }
+    let signed_in = match connection.sign_in(world, authorization) {
         Ok(signed_in) => signed_in,
         Err(response) => {
             world.counters.request("(unauthorized)", None);

@@ -52,6 +52,12 @@ pub trait ContentSink: Send {
     fn wants(&self) -> bool {
         true
     }
+
+    /// An answer begins, with this status of HTTP.
+    fn hear_head(&mut self, _status: u16) {}
+
+    /// The next piece of an answer, as it came over the wire.
+    fn hear(&mut self, _piece: &[u8]) {}
 }
 
 /// Contents stay in the answer.
@@ -110,6 +116,7 @@ impl<'a, S: ContentSink> Taken<'a, S> {
 
 impl<S: ContentSink> Taker for Taken<'_, S> {
     fn head(&mut self, head: &Head) -> Result<(), Failure> {
+        self.sink.hear_head(head.status);
         self.soap =
             head.status == 200 || (head.xml && (500..600).contains(&head.status) && head.status != 503);
         self.most = if self.soap { LARGEST_DOCUMENT } else { LARGEST_REFUSAL };
@@ -117,6 +124,7 @@ impl<S: ContentSink> Taker for Taken<'_, S> {
     }
 
     fn piece(&mut self, piece: &[u8]) -> Result<(), Failure> {
+        self.sink.hear(piece);
         if self.plain || !self.soap {
             let document = self.sieve.document_mut();
             if document.len() + piece.len() > self.most {

@@ -20,6 +20,7 @@ use crate::{
     codec::{self, Acting, Operation},
     connection::{Deadlines, Opened},
     endpoint,
+    http1::Head,
     transport::{Transport, push_header},
 };
 
@@ -164,7 +165,8 @@ impl Client {
         self.pass(Some(mailbox), warrant, operation, &mut Gathered).await
     }
 
-    async fn pass<O: Operation + Sync>(
+    /// The same; without a mailbox as the service account itself.
+    pub(crate) async fn pass<O: Operation + Sync>(
         &self,
         mailbox: Option<&str>,
         warrant: Option<&Warrant>,
@@ -229,24 +231,22 @@ impl Client {
         }
     }
 
-    /// Makes a call as the service account itself.
-    pub(crate) async fn call_as_itself<O: Operation + Sync>(
-        &self,
-        operation: &O,
-    ) -> Result<Reply<O::Part>, Failure> {
-        self.pass(None, None, operation, &mut Gathered).await
-    }
-
     /// Opens a connection and tells how far it came; the next call uses it.
     pub(crate) async fn open(&self, noted: impl FnMut(Opened)) -> Result<(), Failure> {
         self.inner.transport.open(noted).await
     }
 
-    /// What the server offers to somebody who does not say who asks.
-    pub(crate) async fn offers(&self) -> Result<Vec<String>, Failure> {
+    /// What the server answers to somebody who does not say who asks.
+    pub(crate) async fn unsigned(&self) -> Result<Head, Failure> {
         let _permit = self.inner.gate.enter().await?;
-        let head = self.inner.transport.unsigned(&[], self.inner.deadlines(false)).await?;
-        Ok(head.challenges.into_iter().map(|challenge| challenge.scheme).collect())
+        self.inner.transport.unsigned(&[], self.inner.deadlines(false)).await
+    }
+
+    /// The document that a call sends.
+    pub(crate) fn envelope<O: Operation>(&self, mailbox: Option<&str>, operation: &O) -> String {
+        let mut envelope = Vec::new();
+        codec::write(&mut envelope, self.inner.acting(mailbox), operation);
+        String::from_utf8_lossy(&envelope).into_owned()
     }
 
     /// The scheme that is in use; `None`: it is not chosen yet.
@@ -269,6 +269,14 @@ impl Inner {
         format!("{high:08x}-{middle:04x}-4{low:03x}-8{top:03x}-{rest:012x}")
     }
 
+    fn acting<'m>(&self, mailbox: Option<&'m str>) -> Acting<'m> {
+        match mailbox {
+            None => Acting::AsItself,
+            Some(address) if self.config.impersonate => Acting::As(address),
+            Some(address) => Acting::In(address),
+        }
+    }
+
     fn deadlines(&self, effect: bool) -> Deadlines {
         let (now, deadline) = (Instant::now(), self.config.request_deadline);
         Deadlines { head: now + deadline, body: now + if effect { deadline } else { deadline * 3 } }
@@ -282,12 +290,7 @@ impl Inner {
         authorization: Option<&str>,
     ) -> Vec<u8> {
         let mut envelope = Vec::with_capacity(2048);
-        let acting = match mailbox {
-            None => Acting::AsItself,
-            Some(address) if self.config.impersonate => Acting::As(address),
-            Some(address) => Acting::In(address),
-        };
-        codec::write(&mut envelope, acting, operation);
+        codec::write(&mut envelope, self.acting(mailbox), operation);
         let anchor = mailbox.filter(|address| !address.is_empty() && !address.contains(['\r', '\n']));
         let head = self.transport.head.as_bytes();
         let headers = head.len() + authorization.map_or(0, str::len) + anchor.map_or(0, str::len);

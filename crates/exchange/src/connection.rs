@@ -1,9 +1,11 @@
 //! One connection to a server, kept alive: one request at a time, over TLS, over HTTP/1.1.
 
+mod handshake;
+
 use std::{io, net::SocketAddr, sync::Arc, time::Duration};
 
 use mailyard_policy::{Reason, Timestamp, outbox::Execution};
-use rustls::{AlertDescription, CertificateError, ClientConfig};
+use rustls::ClientConfig;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
@@ -80,10 +82,15 @@ enum Stream {
 }
 
 impl Stream {
-    fn tls_version(&self) -> Option<String> {
+    fn proof(&self) -> Option<Proof> {
         let Self::Tls(tls) = self else { return None };
-        let version = tls.get_ref().1.protocol_version()?;
-        Some(version.as_str().map_or_else(|| format!("{version:?}"), str::to_owned))
+        let session = tls.get_ref().1;
+        let version = session.protocol_version()?;
+        let suite = session.negotiated_cipher_suite()?.suite();
+        Some(Proof {
+            version: version.as_str().map_or_else(|| format!("{version:?}"), str::to_owned),
+            suite: suite.as_str().map_or_else(|| format!("{suite:?}"), str::to_owned),
+        })
     }
 }
 
@@ -97,18 +104,20 @@ impl Connection {
         mut noted: impl FnMut(Opened),
     ) -> Result<Self, Failure> {
         let until = Instant::now() + timeout;
-        let tcp = connect(endpoint, resolver, until).await?;
+        let addresses = resolve(endpoint, resolver, until).await?;
+        noted(Opened::Resolved(addresses.clone()));
+        let tcp = connect(&addresses, until).await?;
         noted(Opened::Connected(tcp.peer_addr().ok()));
         let stream = if endpoint.tls {
             let handshake = TlsConnector::from(trust.clone()).connect(endpoint.server_name()?, tcp);
             let tls = timeout_at(until, handshake).await.map_err(|_| {
                 Failure::new(Reason::ProfileConnectTimeout, Execution::Not, "the TLS handshake took too long")
             })?;
-            Stream::Tls(Box::new(tls.map_err(|error| of_tls(&error))?))
+            Stream::Tls(Box::new(tls.map_err(|error| handshake::failed(&error))?))
         } else {
             Stream::Plain(tcp)
         };
-        noted(Opened::Proven(stream.tls_version()));
+        noted(Opened::Proven(stream.proof()));
         Ok(Self { stream, buffer: Vec::new(), filled: 0, served: 0, used: Instant::now(), known: None })
     }
 
@@ -241,28 +250,39 @@ impl Connection {
 /// How far an opening has come.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Opened {
+    /// The name leads to these addresses.
+    Resolved(Vec<SocketAddr>),
     /// TCP stands, with this address.
     Connected(Option<SocketAddr>),
-    /// The server proved its name, by this version of TLS; `None`: plain HTTP, nothing is proven.
-    Proven(Option<String>),
+    /// The server proved its name; `None`: plain HTTP, nothing is proven.
+    Proven(Option<Proof>),
 }
 
-async fn connect(endpoint: &Endpoint, resolver: &Resolver, until: Instant) -> Result<TcpStream, Failure> {
+/// How a server proved its name.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Proof {
+    /// The version of TLS.
+    pub version: String,
+    /// The cipher suite.
+    pub suite: String,
+}
+
+async fn resolve(
+    endpoint: &Endpoint,
+    resolver: &Resolver,
+    until: Instant,
+) -> Result<Vec<SocketAddr>, Failure> {
+    let fail = |detail: String| Failure::new(Reason::ProfileDnsFailed, Execution::Not, detail);
+    match timeout_at(until, resolver.addresses(&endpoint.host, endpoint.port)).await {
+        Ok(Ok(addresses)) => Ok(addresses),
+        Ok(Err(error)) => Err(fail(format!("{} cannot be resolved: {error}", endpoint.host))),
+        Err(_) => Err(fail(format!("{} was not resolved in time", endpoint.host))),
+    }
+}
+
+async fn connect(addresses: &[SocketAddr], until: Instant) -> Result<TcpStream, Failure> {
     let fail = |reason, detail: String| Failure::new(reason, Execution::Not, detail);
-    let addresses = match timeout_at(until, resolver.addresses(&endpoint.host, endpoint.port)).await {
-        Ok(Ok(addresses)) => addresses,
-        Ok(Err(error)) => {
-            return Err(fail(
-                Reason::ProfileDnsFailed,
-                format!("{} cannot be resolved: {error}", endpoint.host),
-            ));
-        }
-        Err(_) => {
-            let detail = format!("{} was not resolved in time", endpoint.host);
-            return Err(fail(Reason::ProfileDnsFailed, detail));
-        }
-    };
-    let mut last = fail(Reason::ProfileDnsFailed, format!("{} has no address", endpoint.host));
+    let mut last = fail(Reason::ProfileDnsFailed, "the server has no address".to_owned());
     for address in addresses {
         match timeout_at(until, TcpStream::connect(address)).await {
             Ok(Ok(tcp)) => {
@@ -275,38 +295,6 @@ async fn connect(endpoint: &Endpoint, resolver: &Resolver, until: Instant) -> Re
         }
     }
     Err(last)
-}
-
-/// What a failed handshake means, told apart as far as rustls tells it.
-fn of_tls(error: &io::Error) -> Failure {
-    let tls = error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>());
-    let reason = match tls {
-        Some(rustls::Error::InvalidCertificate(certificate)) => match certificate {
-            CertificateError::Expired
-            | CertificateError::ExpiredContext { .. }
-            | CertificateError::NotValidYet
-            | CertificateError::NotValidYetContext { .. } => Reason::ProfileTlsExpired,
-            CertificateError::NotValidForName | CertificateError::NotValidForNameContext { .. } => {
-                Reason::ProfileTlsNameMismatch
-            }
-            _ => Reason::ProfileTlsUntrusted,
-        },
-        Some(
-            rustls::Error::PeerIncompatible(_)
-            | rustls::Error::AlertReceived(
-                AlertDescription::ProtocolVersion
-                | AlertDescription::HandshakeFailure
-                | AlertDescription::InsufficientSecurity,
-            ),
-        ) => Reason::ProfileTlsVersion,
-        Some(_) => Reason::ProfileTlsFailed,
-        None => Reason::ProfileConnectionLost,
-    };
-    let detail = match tls {
-        Some(tls) => format!("TLS: {tls}"),
-        None => format!("the connection was lost in the TLS handshake: {error}"),
-    };
-    Failure::new(reason, Execution::Not, detail)
 }
 
 fn lost(stale: bool, execution: Execution) -> Broken {

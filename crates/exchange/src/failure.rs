@@ -106,7 +106,7 @@ impl Failure {
     /// An answer with HTTP status 200 that is no SOAP, such as a page of maintenance: one fact about the server.
     pub fn of_page() -> Self {
         let detail = "the server answered with something that is no SOAP, such as a page for people";
-        Self::new(Reason::ProfileUrlWrong, Execution::Maybe, detail)
+        Self::new(Reason::ProfileAnswerNotEws, Execution::Maybe, detail)
     }
 
     /// An HTTP status other than 200 whose body is no SOAP.

@@ -155,6 +155,7 @@ fn may_have_moved(reason: Reason) -> bool {
             | Reason::ProfileConnectionLost
             | Reason::ProfileTlsNameMismatch
             | Reason::ProfileUrlWrong
+            | Reason::ProfileAnswerNotEws
             | Reason::ExchangeVersionUnsupported
             | Reason::MailboxMoving
             | Reason::MailboxTransientError
@@ -173,7 +174,10 @@ fn rank(reason: Reason) -> u8 {
     match reason {
         reason if reason.is_credential_fault() => 5,
         // Pages of others, which are asked only because of their name.
-        Reason::EwsProtocolError | Reason::EwsAnswerTooLarge | Reason::ProfileUrlWrong => 0,
+        Reason::EwsProtocolError
+        | Reason::EwsAnswerTooLarge
+        | Reason::ProfileUrlWrong
+        | Reason::ProfileAnswerNotEws => 0,
         reason if matches!(reason.nature(), Nature::Transient | Nature::Throttled) => 4,
         Reason::AutodiscoverRedirectForeign
         | Reason::AutodiscoverRedirectInsecure
@@ -184,7 +188,8 @@ fn rank(reason: Reason) -> u8 {
         Reason::ProfileTlsUntrusted
         | Reason::ProfileTlsNameMismatch
         | Reason::ProfileTlsExpired
-        | Reason::ProfileTlsVersion => 1,
+        | Reason::ProfileTlsVersion
+        | Reason::ProfileTlsSuites => 1,
         _ => 0,
     }
 }

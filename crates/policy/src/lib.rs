@@ -5,6 +5,7 @@
 
 pub mod alert;
 pub mod breaker;
+pub mod connection_test;
 pub mod discovery;
 pub mod id;
 pub mod lease;

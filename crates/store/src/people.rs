@@ -5,6 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use mailyard_policy::{
     Reason, Timestamp,
+    connection_test::Step,
     id::{MailboxId, OperationId, Org, ProfileId, Revision, ShardId, WorkerId},
     operation::{Direction, Health, Kind, Method, Operation},
     outbox::Capabilities,
@@ -106,6 +107,17 @@ pub struct Secrets {
     pub incoming: Option<SecretString>,
     /// Of `outgoing_credentials`.
     pub outgoing: Option<SecretString>,
+}
+
+/// A result of Test Connection.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct ConnectionTest {
+    /// When it was begun.
+    pub at: Timestamp,
+    /// The mailbox whose Inbox was read; `None`: the service account's own.
+    pub address: Option<String>,
+    /// Its steps in order; with the direction that each is about, if the directions take different roads.
+    pub steps: Vec<(Option<Direction>, Step)>,
 }
 
 /// What people set on a new mailbox.
@@ -363,6 +375,12 @@ pub trait People: Send + Sync {
     /// it. No API hands it on. Refused with `ETAG_MISMATCH` if the credentials are others by now: a secret is never
     /// given out for an account or a scheme that it does not belong to.
     async fn secret(&self, profile: &Profile, direction: Direction) -> Result<Option<SecretString>>;
+
+    /// Keeps the result of Test Connection in place of the last one.
+    async fn keep_connection_test(&self, profile: ProfileId, test: &ConnectionTest) -> Result<()>;
+
+    /// The last result of Test Connection.
+    async fn connection_test(&self, profile: ProfileId) -> Result<Option<ConnectionTest>>;
 
     /// Makes mailboxes, all or none. Refused with `RESOURCE_ALREADY_EXISTS` and the field `rows[N].address` for the
     /// first address that is taken (in the store or twice in `rows`, ignoring case).

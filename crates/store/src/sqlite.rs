@@ -6,6 +6,7 @@
 mod blob;
 mod claim;
 mod commit;
+mod connection_test;
 mod count;
 mod credentials;
 mod emails;

@@ -87,6 +87,7 @@ contract! {
     outgoing::events_have_gapless_positions;
     people::settings_are_changed_against_their_revision;
     people::profile_names_are_unique_ignoring_case;
+    people::the_last_test_of_a_profile_is_kept_whole;
     people::a_profile_becomes_the_default_with_its_own_writing_or_not_at_all;
     people::profiles_come_back_as_they_were_set;
     people::an_import_is_all_or_nothing_and_names_the_row;

@@ -55,6 +55,11 @@ pub enum Config {
 }
 
 impl Command {
+    /// True for a test of a server with nothing saved: the binary answers it itself.
+    pub fn is_unsaved_test(&self) -> bool {
+        matches!(self, Self::Profile(profile) if profile.is_unsaved_test())
+    }
+
     /// Carries it out.
     pub(crate) async fn run(self, ctl: &mut Ctl) -> Result<Exit, Failure> {
         match self {

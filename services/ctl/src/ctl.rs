@@ -1,6 +1,7 @@
 //! A command under way: its options, its streams, and how results are written.
 
 use serde::Serialize;
+use tonic::transport::Channel;
 
 use crate::{
     failure::Failure,
@@ -15,11 +16,13 @@ use crate::{
 pub(crate) struct Ctl {
     pub(crate) global: Global,
     pub(crate) screen: Screen,
+    /// To whom it speaks instead of the server of the data directory.
+    pub(crate) channel: Option<Channel>,
 }
 
 impl Ctl {
     pub(crate) fn new(global: Global, screen: Screen) -> Self {
-        Self { global, screen }
+        Self { global, screen, channel: None }
     }
 
     pub(crate) fn is_json(&self) -> bool {
@@ -28,7 +31,10 @@ impl Ctl {
 
     /// Connects to the server.
     pub(crate) async fn server(&self) -> Result<Server, Failure> {
-        Server::connect(&self.global).await
+        match &self.channel {
+            Some(channel) => Ok(Server::over(channel.clone(), &self.global)),
+            None => Server::connect(&self.global).await,
+        }
     }
 
     /// Writes many objects: one array, or one table.

@@ -35,9 +35,11 @@ pub use global::{Global, Output};
 
 use crate::{ctl::Ctl, failure::Failure, screen::Screen};
 
-/// Carries out a command on this process's standard streams, and ends early on the first interrupt.
-pub async fn run(command: Command, global: Global) -> Exit {
+/// Carries out a command on this process's standard streams, and ends early on the first interrupt. With a channel it
+/// speaks to who is at its end; without one to the server of the data directory.
+pub async fn run(command: Command, global: Global, channel: Option<tonic::transport::Channel>) -> Exit {
     let mut ctl = Ctl::new(global, Screen::of_process());
+    ctl.channel = channel;
     let interrupt = async {
         // Without a handler the interrupt ends the process by itself.
         if tokio::signal::ctrl_c().await.is_err() {
@@ -63,7 +65,7 @@ async fn run_until(command: Command, ctl: &mut Ctl, interrupt: impl Future<Outpu
     };
     let end = tokio::select! {
         biased;
-        result = command.run(ctl) => End::Carried(result),
+        result = Box::pin(command.run(ctl)) => End::Carried(result),
         () = interrupt => End::Interrupted,
         () = late => End::TimedOut,
     };

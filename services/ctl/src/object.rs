@@ -15,6 +15,8 @@ pub(crate) struct Object(Vec<(&'static str, Value)>);
 #[serde(untagged)]
 pub(crate) enum Value {
     Text(String),
+    /// What programs get whole, and people only hear of.
+    Document(String),
     /// RFC 3339 with milliseconds.
     Time(String),
     Number(u64),
@@ -38,6 +40,11 @@ impl Object {
     pub(crate) fn text(self, key: &'static str, text: impl Into<String>) -> Self {
         let text = text.into();
         if text.is_empty() { self } else { self.with(key, Value::Text(text)) }
+    }
+
+    /// A document; absent if it is empty.
+    pub(crate) fn document(self, key: &'static str, text: &str) -> Self {
+        if text.is_empty() { self } else { self.with(key, Value::Document(text.to_owned())) }
     }
 
     /// The word of an enum's value; absent if none is given.
@@ -111,6 +118,7 @@ impl Value {
         match self {
             Self::Text(text) if text.contains('\n') => format!("({} lines)", text.lines().count()),
             Self::Text(text) => printable(text),
+            Self::Document(text) => format!("({} bytes)", text.len()),
             Self::Time(time) => match time.split_once('.') {
                 Some((seconds, _)) => format!("{seconds}Z"),
                 None => time.clone(),

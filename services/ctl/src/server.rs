@@ -97,6 +97,13 @@ impl Server {
         Ok(Self { channel, answer, parent })
     }
 
+    /// A server at the end of a channel, which asks for no token.
+    pub(crate) fn over(channel: transport::Channel, global: &Global) -> Self {
+        let bearer = Bearer(MetadataValue::from_static("none"));
+        let channel = InterceptedService::new(channel, bearer);
+        Self { channel, answer: ANSWER, parent: format!("organizations/{}", global.org) }
+    }
+
     /// Connects to a server of which it is known where it is.
     ///
     /// # Errors

@@ -7,3 +7,4 @@ pub mod error;
 pub mod pipe;
 pub mod serve;
 pub mod sim;
+pub mod unsaved;

@@ -3,7 +3,7 @@
 use std::{path::PathBuf, process::ExitCode};
 
 use clap::Parser;
-use mailyard::{demo, error::Error, serve, sim};
+use mailyard::{demo, error::Error, serve, sim, unsaved};
 use mailyard_ctl::{Exit, Global};
 
 /// Synchronizes mailboxes of Exchange Server with a CRM.
@@ -32,8 +32,8 @@ enum Command {
 async fn main() -> ExitCode {
     let Arguments { global, command } = Arguments::parse();
     let result = match command {
-        Command::Client(command) => return mailyard_ctl::run(command, global).await.into(),
-        Command::Demo(demo) => demo::run(demo).await,
+        Command::Client(command) => return client(command, global).await.into(),
+        Command::Demo(demo) => Box::pin(demo::run(demo)).await,
         Command::Serve(serve) => match folder(&global) {
             Ok(folder) => serve::run(serve, &folder).await.map(|()| Exit::Success),
             Err(exit) => return exit.into(),
@@ -43,6 +43,17 @@ async fn main() -> ExitCode {
     match result {
         Ok(exit) => exit.into(),
         Err(error) => failed(&error).into(),
+    }
+}
+
+/// A test of a server with nothing saved is answered here; everything else by a server.
+async fn client(command: mailyard_ctl::Command, global: Global) -> Exit {
+    if !command.is_unsaved_test() {
+        return mailyard_ctl::run(command, global, None).await;
+    }
+    match unsaved::start().await {
+        Ok(unsaved) => mailyard_ctl::run(command, global, Some(unsaved.channel.clone())).await,
+        Err(error) => failed(&error),
     }
 }
 

@@ -26,7 +26,7 @@ async fn a_killed_server_loses_nothing_and_does_nothing_twice() -> Outcome {
         incoming_every: Duration::from_millis(700),
         outgoing_every: Duration::from_millis(1500),
     };
-    let report = Killing::begin(plan).await?.run().await?;
+    let report = Box::pin(Killing::begin(plan).await?.run()).await?;
     println!("{report}");
     report.verdict().map_err(Into::into)
 }

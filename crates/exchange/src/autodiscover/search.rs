@@ -259,6 +259,7 @@ fn is_of_road(reason: Reason) -> bool {
             | Reason::ProfileTlsNameMismatch
             | Reason::ProfileTlsExpired
             | Reason::ProfileTlsVersion
+            | Reason::ProfileTlsSuites
             | Reason::ProfileTlsFailed
     )
 }

@@ -1,7 +1,9 @@
 //! How the client proves who asks, and that no request is ever executed twice for it.
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
-use mailyard_exchange::{Authentication, Client, Config, Gate, StepName, StepOutcome, test_connection};
+use mailyard_exchange::{
+    Authentication, Client, Config, Gate, StepName, StepOutcome, Subject, test_connection,
+};
 use mailyard_policy::{Reason, Timestamp, id::ProfileId, outbox::Execution};
 
 use crate::{
@@ -326,17 +328,15 @@ async fn a_test_warns_of_basic_beside_a_handshake() {
         (Auto, &[basic], StepOutcome::Success, None, "by Basic"),
         (Basic, &[], StepOutcome::Success, None, "by Basic"),
     ] {
-        let asked = match scheme {
-            Basic => vec![],
-            Auto => vec![refusal(offers), refusal(offers)],
-            _ => vec![refusal(offers)],
-        };
+        let asked = if scheme == Auto { vec![refusal(offers); 2] } else { vec![refusal(offers)] };
         let challenged = if offers.contains(&"NTLM") { vec![ntlm()] } else { vec![] };
-        let server = start([asked, challenged, vec![folder(), folder()]].concat()).await;
+        let server = start([asked, challenged, vec![folder(), folder(), folder()]].concat()).await;
         // It is the canned answers' own time.
         let clock = || Timestamp::from_millis(1_772_366_400_000);
         let client = client(Config { authentication: scheme, clock, ..server.config() });
-        let steps = test_connection(&client, Some("anna@example.org")).await;
+        let mut steps = Vec::new();
+        let subject = Subject { mailbox: Some("anna@example.org"), user: "u", impersonates: true };
+        test_connection(&client, subject, |step| steps.push(step)).await;
         let step = steps.iter().find(|step| step.name == StepName::Authenticate).expect("all are told");
         let found = (step.outcome, step.reason, step.evidence.ends_with(evidence));
         assert_eq!(found, (outcome, reason, true), "{scheme:?} {offers:?}: {step:?}");

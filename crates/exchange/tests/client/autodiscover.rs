@@ -523,7 +523,7 @@ async fn hostile_answers_are_failures() {
             ),
             Reason::EwsProtocolError,
         ),
-        (ok("<!DOCTYPE html><html/>"), Reason::ProfileUrlWrong),
+        (ok("<!DOCTYPE html><html/>"), Reason::ProfileAnswerNotEws),
         (ok(""), Reason::EwsProtocolError),
         (b"SSH-2.0-x\r\n\r\n".to_vec(), Reason::EwsProtocolError),
     ] {

@@ -80,7 +80,7 @@ async fn answers_become_results() {
         (chunked.into_bytes(), Ok(())),
         (http(&format!("{OK}Content-Encoding: gzip\r\n"), &gzip(&folder_answer())), Ok(())),
         (http(&format!("{OK}Content-Encoding: gzip\r\n"), b"no gzip"), Err(Reason::EwsProtocolError)),
-        (http(&head("200 OK", html), page.as_bytes()), Err(Reason::ProfileUrlWrong)),
+        (http(&head("200 OK", html), page.as_bytes()), Err(Reason::ProfileAnswerNotEws)),
         (ok(soap("GetFolder", &[Err("ErrorMailboxStoreUnavailable")])), Err(Reason::MailboxUnavailable)),
         (
             http(&head("500 Oops", "Content-Type: text/xml\r\n"), fault.as_bytes()),

@@ -4,7 +4,7 @@ use std::{cell::Cell, time::Duration};
 
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use mailyard_exchange::{
-    Authentication, Certificate, Client, Config, OAuth, StepName, StepOutcome, test_connection,
+    Authentication, Certificate, Client, Config, OAuth, StepName, StepOutcome, Subject, test_connection,
 };
 use mailyard_policy::{Reason, Timestamp, outbox::Execution};
 use rcgen::{CertificateParams, KeyPair};
@@ -411,7 +411,9 @@ async fn a_test_names_what_is_wrong_with_the_token() {
     let refusal = json(401, r#"{"error":"invalid_client","error_description":"AADSTS700027: no such key"}"#);
     let offer = challenge("authorization_uri=\"https://login.example/\"", "");
     let (_exchange, _authority, client) = pair(vec![offer], vec![silent(), refusal]).await;
-    let steps = test_connection(&client, Some("anna@example.org")).await;
+    let mut steps = Vec::new();
+    let subject = Subject { mailbox: Some("anna@example.org"), user: "", impersonates: true };
+    test_connection(&client, subject, |step| steps.push(step)).await;
     let step = steps.iter().find(|step| step.name == StepName::Authenticate).expect("it is there");
     assert_eq!((step.outcome, step.reason), (StepOutcome::Failure, Some(Reason::ProfileTokenRefused)));
     assert_eq!(

@@ -63,6 +63,18 @@ CREATE TABLE credentials(
   PRIMARY KEY (profile_id, direction)
 ) STRICT;
 
+-- the last Test Connection of a profile
+CREATE TABLE connection_test(
+  profile_id BLOB PRIMARY KEY REFERENCES profile, at INTEGER NOT NULL, address TEXT
+) STRICT;
+
+CREATE TABLE connection_step(
+  profile_id BLOB NOT NULL REFERENCES connection_test ON DELETE CASCADE, n INTEGER NOT NULL, direction TEXT,
+  name TEXT NOT NULL, outcome TEXT NOT NULL, reason TEXT, duration INTEGER NOT NULL,
+  evidence TEXT NOT NULL, request TEXT NOT NULL, response TEXT NOT NULL,
+  PRIMARY KEY (profile_id, n)
+) STRICT, WITHOUT ROWID;
+
 CREATE TABLE mailbox(
   mailbox_id BLOB PRIMARY KEY, org TEXT NOT NULL REFERENCES org,
   address TEXT NOT NULL, address_key TEXT NOT NULL, display_name TEXT NOT NULL, name_key TEXT NOT NULL,

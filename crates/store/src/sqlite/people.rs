@@ -18,8 +18,8 @@ use crate::{
     fleet::Leadership,
     holder::Cycle,
     people::{
-        Approval, HealthCount, LongOperation, LongState, Mailbox, NewMailbox, People, Profile, Secrets,
-        Selection, Settings, TestItem, WantedPolls,
+        Approval, ConnectionTest, HealthCount, LongOperation, LongState, Mailbox, NewMailbox, People,
+        Profile, Secrets, Selection, Settings, TestItem, WantedPolls,
     },
     query::{Filter, Page},
 };
@@ -123,6 +123,14 @@ impl People for SqliteStore {
 
     async fn secret(&self, profile: &Profile, direction: Direction) -> Result<Option<SecretString>> {
         self.open_secret(profile, direction).await
+    }
+
+    async fn keep_connection_test(&self, profile: ProfileId, test: &ConnectionTest) -> Result<()> {
+        self.store_connection_test(profile, test).await
+    }
+
+    async fn connection_test(&self, profile: ProfileId) -> Result<Option<ConnectionTest>> {
+        self.last_connection_test(profile).await
     }
 
     async fn create_mailboxes(&self, org: &Org, rows: &[NewMailbox], at: Timestamp) -> Result<()> {

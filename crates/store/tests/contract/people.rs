@@ -1,9 +1,10 @@
 //! Settings, profiles, mailboxes, approval, lists.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use mailyard_policy::{
     Reason,
+    connection_test::{Step, StepName, StepOutcome},
     id::{Org, ProfileId, Revision},
     operation::{Direction, Method, State},
     profile::{Access, Authentication, Credentials, OAuth},
@@ -11,7 +12,7 @@ use mailyard_policy::{
 use mailyard_store::{
     Store,
     holder::Commit,
-    people::{Approval, NewMailbox, Profile, Secrets, Selection, Settings},
+    people::{Approval, ConnectionTest, NewMailbox, Profile, Secrets, Selection, Settings},
     query::{ALERT_FIELDS, EMAIL_FIELDS, Field, FieldKind, Filter, MAILBOX_FIELDS, Operator, Value},
 };
 use secrecy::{ExposeSecret as _, SecretString};
@@ -71,6 +72,39 @@ pub async fn profile_names_are_unique_ignoring_case(store: Arc<dyn Store>) {
         store.profiles(Some(&world.org)).await.unwrap().into_iter().map(|p| p.display_name).collect();
     assert_eq!(names, ["Main", "STRASSE ost"]);
     assert_eq!(store.profiles(None).await.unwrap().len(), 2);
+}
+
+pub async fn the_last_test_of_a_profile_is_kept_whole(store: Arc<dyn Store>) {
+    let world = World::new(store.clone()).await;
+    assert_eq!(store.connection_test(world.profile).await.unwrap(), None);
+    let step = |name, outcome, reason| Step {
+        name,
+        outcome,
+        reason,
+        duration: Duration::from_millis(7),
+        evidence: "it's \"at\" 10.0.0.1".to_owned(),
+        request: "<a>\n".to_owned(),
+        response: String::new(),
+    };
+    let first = ConnectionTest {
+        at: at(1),
+        address: Some("ada@contoso.example".to_owned()),
+        steps: vec![
+            (None, step(StepName::Dns, StepOutcome::Success, None)),
+            (None, step(StepName::Http, StepOutcome::Failure, Some(Reason::ProfileUrlWrong))),
+        ],
+    };
+    let second = ConnectionTest {
+        at: at(2),
+        address: None,
+        steps: vec![(Some(Direction::Outgoing), step(StepName::Tls, StepOutcome::Warning, None))],
+    };
+    let none = ConnectionTest { steps: Vec::new(), ..first.clone() };
+    for test in [first, second, none] {
+        store.keep_connection_test(world.profile, &test).await.unwrap();
+        assert_eq!(store.connection_test(world.profile).await.unwrap(), Some(test));
+    }
+    assert_eq!(store.connection_test(ProfileId::new(99)).await.unwrap(), None);
 }
 
 pub async fn a_profile_becomes_the_default_with_its_own_writing_or_not_at_all(store: Arc<dyn Store>) {

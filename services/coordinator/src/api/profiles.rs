@@ -9,6 +9,7 @@ use mailyard_policy::{
     id::{self, MailboxId, Org, ProfileId},
 };
 use mailyard_store::{
+    Error,
     people::{Profile, Settings},
     query::{Page, fold},
 };
@@ -156,7 +157,13 @@ impl Api {
 
     async fn profile_message(&self, profile: &Profile, settings: &Settings) -> Result<Wire, Status> {
         let held_back = self.held_back(profile, None).await?;
-        Ok(message::of(profile, settings.default_profile == Some(profile.id), held_back))
+        let last_test = match self.store.connection_test(profile.id).await {
+            // Of a later version: it is of no use, and hides no profile.
+            Err(Error::Corrupt(_)) => None,
+            kept => kept.told()?.as_ref().map(connection::last),
+        };
+        let is_default = settings.default_profile == Some(profile.id);
+        Ok(Wire { last_test, ..message::of(profile, is_default, held_back) })
     }
 }
 

@@ -3,11 +3,11 @@
 use std::fmt::Write as _;
 
 use mailyard_exchange_sim::{Options, Simulator};
-use mailyard_wire::admin::{Profile, TestConnectionRequest};
+use mailyard_wire::admin::{GetProfileRequest, Profile, TestConnectionRequest};
 use tokio_stream::StreamExt as _;
 use tonic::Status;
 
-use crate::house::{House, create, credentials, name, profile, told};
+use crate::house::{House, create, credentials, name, profile, told, until};
 
 struct Exchange {
     simulator: Simulator,
@@ -45,15 +45,13 @@ async fn steps(house: &House, request: TestConnectionRequest) -> Result<String, 
         let step = answer.step.unwrap();
         assert!(step.reason.is_empty() || !step.remedy.is_empty(), "{step:?}");
         let outcome = step.outcome().as_str_name().trim_start_matches("STEP_OUTCOME_").to_lowercase();
-        let which = step.evidence.split_once(": ").map_or("", |(which, _)| which);
-        let which =
-            if matches!(which, "incoming" | "outgoing") { format!("{which} ") } else { String::new() };
-        let _ = writeln!(lines, "{which}{} {outcome} {}", step.step, step.reason);
+        let _ = writeln!(lines, "{} {} {outcome} {}", step.direction, step.name, step.reason);
     }
-    Ok(lines.lines().map(str::trim_end).collect::<Vec<_>>().join("\n"))
+    Ok(lines.lines().map(str::trim).collect::<Vec<_>>().join("\n"))
 }
 
-const WELL: &str = "connect success\ntls success\nauthenticate success\ninbox success";
+const WELL: &str = "dns success\nconnect success\ntls success\nhttp success\nauthenticate success\nimpersonate success\n\
+    inbox success\nversion success\nthrottling success";
 
 #[tokio::test]
 async fn a_connection_is_tested_step_by_step_before_anything_is_stored() {
@@ -92,7 +90,15 @@ async fn a_stored_profile_is_tested_with_its_stored_password() {
         address: simulator.addresses()[0].clone(),
         ..Default::default()
     };
+    let main = GetProfileRequest { name: request.name.clone() };
+    let before = house.profiles().get_profile(main.clone()).await.unwrap().into_inner();
+    assert_eq!(before.last_test, None);
     assert_eq!(steps(&house, request.clone()).await.unwrap(), WELL);
+    until("the result is kept", async || {
+        let profile = house.profiles().get_profile(main.clone()).await.unwrap().into_inner();
+        profile.last_test.is_some_and(|test| test.steps.len() == 9 && test.address == request.address)
+    })
+    .await;
 
     let mut table = String::new();
     let both = TestConnectionRequest { profile: Some(profile.clone()), ..request.clone() };

@@ -9,7 +9,7 @@ use mailyard_wire::{
     name,
 };
 
-use self::fields::Fields;
+use self::fields::{Fields, Road};
 use super::nothing_to_change;
 use crate::{
     ctl::Ctl,
@@ -61,17 +61,27 @@ pub enum Profile {
         /// Its name
         name: String,
     },
-    /// Connect to the server as the profile says, step by step; changes nothing
+    /// Connect to a server step by step; enables and disables nothing. Without a name nothing is saved and no server of
+    /// Mailyard is needed: give a URL and credentials
     Test {
-        /// Its name
-        name: String,
+        /// The name of a profile
+        #[arg(conflicts_with_all = ["url", "incoming_url", "outgoing_url", "ca_file", "max_connections",
+            "request_deadline", "Incoming", "Outgoing"])]
+        name: Option<String>,
         /// The mailbox whose Inbox is read; without it the service account's own
         #[arg(long)]
         address: Option<String>,
+        #[command(flatten)]
+        road: Box<Road>,
     },
 }
 
 impl Profile {
+    /// True for what no server of Mailyard is needed for.
+    pub(super) fn is_unsaved_test(&self) -> bool {
+        matches!(self, Self::Test { name: None, .. })
+    }
+
     pub(super) async fn run(self, ctl: &mut Ctl) -> Result<Exit, Failure> {
         match self {
             Self::Create { name, fields } => create(ctl, name, fields).await,
@@ -84,7 +94,12 @@ impl Profile {
                 ctl.object(&object(&profile))?;
                 Ok(Exit::Success)
             }
-            Self::Test { name, address } => test::run(ctl, &name, address.unwrap_or_default()).await,
+            Self::Test { name: Some(name), address, .. } => {
+                test::stored(ctl, &name, address.unwrap_or_default()).await
+            }
+            Self::Test { name: None, address, road } => {
+                test::unsaved(ctl, road, address.unwrap_or_default()).await
+            }
         }
     }
 }
@@ -187,6 +202,10 @@ fn object(profile: &admin::Profile) -> Object {
         .text("held_back_reason", &profile.held_back_reason)
         .time("create_time", profile.create_time.as_ref())
         .text("etag", &profile.etag);
+    let object = match &profile.last_test {
+        Some(last) => object.object("last_test", test::last(last)),
+        None => object,
+    };
     if capabilities.entries().is_empty() { object } else { object.object("capabilities", capabilities) }
 }
 

@@ -4,10 +4,10 @@ use mailyard_wire::{
     Duration, Timestamp,
     admin::{
         Access, Alert, AlertCount, AlertLevel, AlertScope, AlertState, Approval, Authentication,
-        Capabilities, ConnectionStep, Credentials, Cycle, CycleOutcome, LongState, Mailbox, MailboxKind,
-        MailboxOperation, MailboxOperations, MailboxState, MailboxTestResult, Method, OAuth, Operation,
-        OperationCount, OperationKind, OperationState, Profile, ProfileStatus, Settings, Status, StepOutcome,
-        TestConnectionResponse, TestResult, TestStatus, WatchOperationResponse, Why, WorkerStatus,
+        Capabilities, ConnectionStep, ConnectionTest, Credentials, Cycle, CycleOutcome, LongState, Mailbox,
+        MailboxKind, MailboxOperation, MailboxOperations, MailboxState, MailboxTestResult, Method, OAuth,
+        Operation, OperationCount, OperationKind, OperationState, Profile, ProfileStatus, Settings, Status,
+        StepOutcome, TestResult, TestStatus, WatchOperationResponse, Why, WorkerStatus,
     },
     records::{Direction, Email, EmailState},
 };
@@ -66,6 +66,12 @@ pub fn profile() -> Profile {
         capabilities: Some(Capabilities { consumes_draft: Some(true), ..Default::default() }),
         create_time: at(0),
         etag: "\"3\"".into(),
+        last_test: Some(ConnectionTest {
+            time: at(60),
+            address: "ada@contoso.test".into(),
+            outcome: StepOutcome::Failure.into(),
+            steps: steps(),
+        }),
         ..Default::default()
     }
 }
@@ -213,14 +219,14 @@ pub fn watched() -> Vec<WatchOperationResponse> {
     ]
 }
 
-pub fn steps() -> Vec<TestConnectionResponse> {
-    let step = |step: &str, outcome: StepOutcome, evidence: &str, reason: &str, remedy: &str| {
-        let (step, evidence) = (step.to_owned(), evidence.to_owned());
+pub fn steps() -> Vec<ConnectionStep> {
+    let step = |name: &str, outcome: StepOutcome, evidence: &str, reason: &str, remedy: &str| {
+        let (name, evidence) = (name.to_owned(), evidence.to_owned());
         let duration = span(0, 12).filter(|_| outcome != StepOutcome::Skipped);
         let (reason, remedy) = (reason.to_owned(), remedy.to_owned());
-        TestConnectionResponse {
-            step: Some(ConnectionStep { step, outcome: outcome.into(), duration, evidence, reason, remedy }),
-        }
+        let request = if name == "authenticate" { "<s:Envelope/>".to_owned() } else { String::new() };
+        let (direction, response, outcome) = (String::new(), String::new(), outcome.into());
+        ConnectionStep { name, outcome, duration, evidence, reason, remedy, direction, request, response }
     };
     let refused = ("PROFILE_AUTH_REJECTED", "Check user and password.");
     vec![

@@ -141,7 +141,7 @@ service! { ProfileService {
         request: Request<TestConnectionRequest>,
     ) -> Result<Response<Self::TestConnectionStream>, Status> {
         self.hear("test_connection", &request)?;
-        Ok(Response::new(Box::pin(tokio_stream::iter(canned::steps().into_iter().map(Ok)))))
+        Ok(Response::new(Box::pin(tokio_stream::iter(canned::steps().into_iter().map(|step| Ok(TestConnectionResponse { step: Some(step) }))))))
     }
 }
 

@@ -46,6 +46,7 @@ pub(super) fn of(profile: &Profile, is_default: bool, held_back: Option<Reason>)
         }),
         create_time: Some(timestamp(profile.create_time)),
         etag: etag(profile.revision),
+        last_test: None,
     }
 }
 

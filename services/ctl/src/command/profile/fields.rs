@@ -14,9 +14,9 @@ use crate::{
     values::{self, Forgotten},
 };
 
-/// The fields of a profile.
+/// How a server is reached, and as whom.
 #[derive(Clone, Debug, clap::Args)]
-pub struct Fields {
+pub struct Road {
     /// The EWS URL, such as https://mail.contoso.test/EWS/Exchange.asmx
     #[arg(long)]
     url: Option<String>,
@@ -37,6 +37,19 @@ pub struct Fields {
     /// Authorities to trust instead of the system's, as PEM; an empty file: the system's again
     #[arg(long, value_name = "FILE")]
     ca_file: Option<PathBuf>,
+    /// Connections to the server at once, 1 to 300
+    #[arg(long, value_name = "NUMBER")]
+    max_connections: Option<u32>,
+    /// One request ends after this
+    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
+    request_deadline: Option<Duration>,
+}
+
+/// The fields of a profile.
+#[derive(Clone, Debug, clap::Args)]
+pub struct Fields {
+    #[command(flatten)]
+    road: Road,
     /// Mail received before this is left alone: 2026-03-01 or 2026-03-01T12:00:00Z; an earlier date than before brings
     /// older mail in
     #[arg(long, value_name = "TIME", value_parser = values::time)]
@@ -44,15 +57,9 @@ pub struct Fields {
     /// No polling more often than this
     #[arg(long, value_name = "DURATION", value_parser = values::duration)]
     min_poll_interval: Option<Duration>,
-    /// Connections to the server at once, 1 to 300
-    #[arg(long, value_name = "NUMBER")]
-    max_connections: Option<u32>,
     /// How long the period of an idle mailbox may grow
     #[arg(long, value_name = "DURATION", value_parser = values::duration)]
     idle_max: Option<Duration>,
-    /// One request ends after this
-    #[arg(long, value_name = "DURATION", value_parser = values::duration)]
-    request_deadline: Option<Duration>,
     /// Mail that cannot be tracked is moved to the Undeliverable folder
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
     move_failed: Option<bool>,
@@ -73,7 +80,12 @@ pub struct Fields {
 /// Which fields of a profile were filled in.
 type Paths = Vec<String>;
 
-impl Fields {
+impl Road {
+    /// True if no server is named.
+    pub(super) fn leads_nowhere(&self) -> bool {
+        self.url.is_none() && self.incoming_url.is_none()
+    }
+
     /// Fills in what is given, and says which fields that were. `ask`: a new user's password is asked for if no file
     /// holds it.
     pub(super) fn fill(
@@ -92,22 +104,46 @@ impl Fields {
         }
         self.incoming.fill(ctl, profile, &mut paths, ask)?;
         self.outgoing.fill(ctl, profile, &mut paths)?;
+        let urls = [
+            ("incoming_url", self.incoming_url.or_else(|| self.url.clone()), &mut profile.incoming_url),
+            ("outgoing_url", self.outgoing_url.or(self.url), &mut profile.outgoing_url),
+        ];
+        for (path, url, field) in urls {
+            if let Some(url) = url {
+                paths.push(path.to_owned());
+                *field = url;
+            }
+        }
+        if let Some(number) = self.max_connections {
+            paths.push("max_connections".to_owned());
+            profile.max_connections = number;
+        }
+        if let Some(deadline) = self.request_deadline {
+            paths.push("request_deadline".to_owned());
+            profile.request_deadline = Some(convert::duration(deadline));
+        }
+        Ok(paths)
+    }
+}
+
+impl Fields {
+    /// Fills in what is given, and says which fields that were, as [`Road::fill`].
+    pub(super) fn fill(
+        self,
+        ctl: &mut Ctl,
+        profile: &mut admin::Profile,
+        ask: bool,
+    ) -> Result<Paths, Failure> {
+        let mut paths = self.road.clone().fill(ctl, profile, ask)?;
         self.durations(profile, &mut paths);
         self.choices(profile, &mut paths);
         if let Some(address) = self.owner_email {
             paths.push("owner_email".to_owned());
             profile.owner_email = Some(address).filter(|address| !address.is_empty());
         }
-        let texts = [
-            ("incoming_url", self.incoming_url.or_else(|| self.url.clone()), &mut profile.incoming_url),
-            ("outgoing_url", self.outgoing_url.or(self.url), &mut profile.outgoing_url),
-            ("description", self.description, &mut profile.description),
-        ];
-        for (path, text, field) in texts {
-            if let Some(text) = text {
-                paths.push(path.to_owned());
-                *field = text;
-            }
+        if let Some(text) = self.description {
+            paths.push("description".to_owned());
+            profile.description = text;
         }
         Ok(paths)
     }
@@ -116,7 +152,6 @@ impl Fields {
         let durations = [
             ("min_poll_interval", self.min_poll_interval, &mut profile.min_poll_interval),
             ("idle_max", self.idle_max, &mut profile.idle_max),
-            ("request_deadline", self.request_deadline, &mut profile.request_deadline),
         ];
         for (path, duration, field) in durations {
             if let Some(duration) = duration {
@@ -127,10 +162,6 @@ impl Fields {
     }
 
     fn choices(&self, profile: &mut admin::Profile, paths: &mut Paths) {
-        if let Some(number) = self.max_connections {
-            paths.push("max_connections".to_owned());
-            profile.max_connections = number;
-        }
         if let Some(flag) = self.move_failed {
             paths.push("move_failed".to_owned());
             profile.move_failed = flag;

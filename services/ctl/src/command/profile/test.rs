@@ -4,22 +4,47 @@ use std::time::Duration;
 
 use mailyard_host::config::short;
 use mailyard_wire::{
-    admin::{ConnectionStep, StepOutcome, TestConnectionRequest},
+    admin::{self, ConnectionStep, StepOutcome, TestConnectionRequest},
     convert, name,
 };
 use tokio_stream::StreamExt as _;
 
+use super::fields::Road;
 use crate::{
     ctl::Ctl,
     exit::Exit,
     failure::Failure,
     object::Object,
+    server::Server,
     values::{printable, shell_word},
 };
 
-pub(super) async fn run(ctl: &mut Ctl, called: &str, address: String) -> Result<Exit, Failure> {
+/// Tests a profile that the server has.
+pub(super) async fn stored(ctl: &mut Ctl, called: &str, address: String) -> Result<Exit, Failure> {
     let server = ctl.server().await?;
     let request = TestConnectionRequest { name: server.name(name::PROFILES, called), profile: None, address };
+    let failed = steps(ctl, &server, request).await?;
+    let profile = shell_word(called);
+    let next = if failed { format!("profile update {profile} --help") } else { "mailbox list".to_owned() };
+    ended(ctl, failed, &next)
+}
+
+/// Tests a server that no profile is made for yet.
+pub(super) async fn unsaved(ctl: &mut Ctl, road: Box<Road>, address: String) -> Result<Exit, Failure> {
+    if road.leads_nowhere() {
+        let advice = "Name a profile, or a server by --url with --user and --password-file.";
+        return Err(Failure::new(Exit::Usage, "nothing is named that could be tested", advice));
+    }
+    let mut profile = admin::Profile::default();
+    road.fill(ctl, &mut profile, true)?;
+    let server = ctl.server().await?;
+    let request = TestConnectionRequest { name: String::new(), profile: Some(profile), address };
+    let failed = steps(ctl, &server, request).await?;
+    ended(ctl, failed, if failed { "explain REASON" } else { "profile create NAME" })
+}
+
+/// Writes the steps as they come. True: one of them failed.
+async fn steps(ctl: &mut Ctl, server: &Server, request: TestConnectionRequest) -> Result<bool, Failure> {
     let mut stream = server.call(server.profiles().test_connection(request)).await?;
     let mut steps = Vec::new();
     if !ctl.is_json() {
@@ -32,15 +57,16 @@ pub(super) async fn run(ctl: &mut Ctl, called: &str, address: String) -> Result<
         }
         steps.push(step);
     }
-    let failed = steps.iter().any(|step| step.outcome() == StepOutcome::Failure);
     if ctl.is_json() {
         ctl.object(&Object::new().objects("steps", steps.iter().map(object).collect()))?;
-    } else {
-        let profile = shell_word(called);
-        let next =
-            if failed { format!("profile update {profile} --help") } else { "mailbox list".to_owned() };
+    }
+    Ok(steps.iter().any(|step| step.outcome() == StepOutcome::Failure))
+}
+
+fn ended(ctl: &mut Ctl, failed: bool, next: &str) -> Result<Exit, Failure> {
+    if !ctl.is_json() {
         let text = if failed { "the test failed" } else { "the test went well" };
-        ctl.done(&Object::new(), text, Some(&next))?;
+        ctl.done(&Object::new(), text, Some(next))?;
     }
     Ok(Exit::unless(failed))
 }
@@ -53,19 +79,31 @@ fn outcome(step: &ConnectionStep) -> String {
     convert::word(step.outcome().as_str_name(), "STEP_OUTCOME_")
 }
 
+/// The last test of a stored profile.
+pub(super) fn last(test: &admin::ConnectionTest) -> Object {
+    Object::new()
+        .time("time", test.time.as_ref())
+        .text("address", &test.address)
+        .word("outcome", test.outcome().as_str_name(), "STEP_OUTCOME_")
+        .objects("steps", test.steps.iter().map(object).collect())
+}
+
 fn object(step: &ConnectionStep) -> Object {
     Object::new()
-        .text("step", &step.step)
+        .text("name", &step.name)
+        .text("direction", &step.direction)
         .text("outcome", outcome(step))
-        .text("duration", duration(step).map(short).unwrap_or_default())
+        .number("duration_ms", duration(step).unwrap_or_default().as_millis() as u64)
         .text("evidence", &step.evidence)
         .text("reason", &step.reason)
         .text("remedy", &step.remedy)
+        .document("request", &step.request)
+        .document("response", &step.response)
 }
 
 /// Steps come one by one: the columns cannot wait for the widest.
 fn line(step: &str, outcome: &str, duration: &str, evidence: &str) -> String {
-    let line = format!("{step:<13} {outcome:<8} {duration:>8}  {evidence}");
+    let line = format!("{step:<21} {outcome:<8} {duration:>8}  {evidence}");
     format!("{}\n", printable(line.trim_end()))
 }
 
@@ -73,7 +111,12 @@ fn row(step: &ConnectionStep) -> String {
     let duration = duration(step).map_or_else(|| "-".to_owned(), short);
     let reason = if step.reason.is_empty() { String::new() } else { format!("  [{}]", step.reason) };
     let evidence = format!("{}{reason}", step.evidence);
-    let mut text = line(&step.step, &outcome(step), &duration, evidence.trim_start());
+    let name = if step.direction.is_empty() {
+        step.name.clone()
+    } else {
+        format!("{} {}", step.direction, step.name)
+    };
+    let mut text = line(&name, &outcome(step), &duration, evidence.trim_start());
     if !step.remedy.is_empty() {
         text.push_str(&format!("  fix:  {}\n", printable(&step.remedy)));
     }
