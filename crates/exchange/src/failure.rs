@@ -167,6 +167,7 @@ mod tests {
             inner_code: inner.map(Into::into),
             back_off: back_off.map(Duration::from_millis),
             fault: false,
+            subscriptions: Vec::new(),
         }
     }
 
