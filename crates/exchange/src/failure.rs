@@ -134,6 +134,12 @@ impl Failure {
     }
 }
 
+impl From<Malformed> for Failure {
+    fn from(malformed: Malformed) -> Self {
+        Self::of_malformed(malformed)
+    }
+}
+
 fn is_wrapper(code: &str) -> bool {
     matches!(
         code,

@@ -10,7 +10,7 @@ use mailyard_policy::Timestamp;
 pub(crate) const LONGEST_HEAD: usize = 64 << 10;
 
 /// The headers that are looked at; all others are passed over.
-const HEADERS: [&str; 10] = [
+const HEADERS: [&str; 11] = [
     "content-length",
     "transfer-encoding",
     "content-encoding",
@@ -21,7 +21,11 @@ const HEADERS: [&str; 10] = [
     "location",
     "www-authenticate",
     "x-ms-diagnostics",
+    "set-cookie",
 ];
+
+/// The cookie that leads to one server behind the others.
+pub(crate) const AFFINITY: &str = "X-BackEndOverrideCookie";
 
 /// What the head of an answer says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -38,6 +42,8 @@ pub(crate) struct Head {
     pub challenges: Vec<Challenge>,
     /// Why Exchange refused a token, by its number.
     pub diagnostics: Option<String>,
+    /// The value of [`AFFINITY`]. No other cookie is kept.
+    pub affinity: Option<String>,
 }
 
 /// A scheme that a server offers (RFC 9110 11.6.1).
@@ -121,6 +127,7 @@ fn interpret(
             "retry-after" => head.retry_after = retry_after(value, now),
             "location" => head.location = Some(value.to_owned()),
             "x-ms-diagnostics" => head.diagnostics = Some(value.to_owned()),
+            "set-cookie" => head.affinity = affinity(value).or(head.affinity),
             "www-authenticate" => read_challenges(value, &mut head.challenges),
             _ => {}
         }
@@ -162,6 +169,12 @@ fn read_challenges(value: &str, challenges: &mut Vec<Challenge>) {
         }
     }
     challenges.extend(last);
+}
+
+fn affinity(cookie: &str) -> Option<String> {
+    let (name, value) = cookie.split(';').next()?.split_once('=')?;
+    let (name, value) = (name.trim(), value.trim());
+    (name.eq_ignore_ascii_case(AFFINITY) && !value.is_empty()).then(|| value.to_owned())
 }
 
 fn http_date(value: &str) -> Option<Timestamp> {

@@ -27,7 +27,7 @@ mod transport;
 
 pub use answer::{ContentSink, Reply};
 pub use autodiscover::Autodiscover;
-pub use client::{Client, Config, Observer, Warrant};
+pub use client::{Client, Config, Lifetime, Observer, Told, Warrant, Watch};
 pub use endpoint::Endpoint;
 pub use failure::Failure;
 pub use gate::{Clock, Gate, Permit, View};

@@ -16,5 +16,6 @@ pub mod supervisor;
 mod test;
 pub mod turn;
 mod undeliverable;
+mod watch;
 
 pub use run::{Parts, run, spawn};

@@ -44,6 +44,8 @@ pub enum Message {
     Canary,
     /// The profile's breaker closed.
     Reopened,
+    /// Mail came, or may have come unsaid.
+    Notified,
     /// A task ended.
     Ended(Box<Ended>),
     /// What was to be written is written.
@@ -105,6 +107,7 @@ pub struct State {
     /// What the turn that ended just now has written of the machine already.
     written: Option<Box<Kept>>,
     counted: bool,
+    watched: bool,
     stopping: bool,
     /// What caused the next task, if that is traced.
     cause: Option<Box<Span>>,
@@ -146,6 +149,7 @@ impl Actor for MailboxActor {
             cycles: VecDeque::with_capacity(CYCLES),
             unsaved_cycle: None,
             counted: false,
+            watched: false,
             stopping: false,
             cause: None,
             due: None,
@@ -173,6 +177,7 @@ impl Actor for MailboxActor {
     ) -> Result<(), ActorProcessingErr> {
         state.shared.scheduler.set(state.id, None);
         state.count(false);
+        state.watch(false);
         Ok(())
     }
 }
@@ -187,6 +192,7 @@ impl State {
             }
             Message::Canary => self.step(myself, Event::Canary),
             Message::Reopened => self.step(myself, Event::Reopened),
+            Message::Notified => self.step(myself, Event::Notified),
             Message::Wanted(wanted, cause) => {
                 self.caused_by(cause);
                 self.wanted = Arc::new(*wanted);
@@ -253,6 +259,8 @@ impl State {
         self.due = wake;
         self.shared.scheduler.set(self.id, wake);
         self.count(self.machine.kept().health() != Health::NotEligible);
+        let polled = self.machine.kept().operations[Kind::Incoming as usize].is_enabled();
+        self.watch(polled && !self.stopping);
         self.stop_if_idle(myself);
     }
 
@@ -260,6 +268,15 @@ impl State {
         if self.counted != counts {
             self.counted = counts;
             self.lane.count(counts);
+        }
+    }
+
+    /// Who is polled is watched, if the profile wishes it.
+    fn watch(&mut self, polled: bool) {
+        let wanted = polled && self.lane.current().profile.streaming;
+        if wanted || self.watched {
+            self.watched = wanted;
+            self.lane.watch(self.id, wanted.then_some(self.wanted.address.as_str()));
         }
     }
 

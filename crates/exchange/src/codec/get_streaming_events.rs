@@ -16,13 +16,12 @@ pub struct GetStreamingEvents<'a> {
     pub minutes: u64,
 }
 
-/// What one envelope of the answer tells. One that tells nothing shows that the connection stands.
+/// What one envelope of the answer tells. One that tells nothing shows that the connection stands. That it is to be
+/// closed is seen when it is: the status that says so may also stand beside an error.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Heard {
     /// Subscriptions to whose folders mail came, each once for however many.
     pub news: Vec<Box<str>>,
-    /// The server ends the connection as it was to be ended.
-    pub closed: bool,
 }
 
 impl Operation for GetStreamingEvents<'_> {
@@ -47,7 +46,6 @@ impl Operation for GetStreamingEvents<'_> {
                 "Notification" => read_notification(reader, heard),
                 _ => Ok(()),
             }),
-            "ConnectionStatus" => Ok(heard.closed |= reader.text()?.trim() == "Closed"),
             _ => Ok(()),
         }
     }

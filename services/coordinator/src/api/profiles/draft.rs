@@ -10,7 +10,7 @@ use mailyard_policy::{
     Reason, Timestamp,
     id::{Org, ProfileId, Revision},
     outbox::Capabilities,
-    profile::{Authentication, Credentials},
+    profile::{Access, Authentication, Credentials},
 };
 use mailyard_store::people::{Profile, Secrets};
 use mailyard_wire::FieldMask;
@@ -60,6 +60,7 @@ const FIELDS: &[&str] = &[
     "max_connections",
     "idle_max",
     "move_failed",
+    "streaming",
     "owner_email",
     "alert_owner",
     "request_deadline",
@@ -84,6 +85,7 @@ fn is_set(message: &admin::Profile, field: &str) -> bool {
         "max_connections" => message.max_connections != 0,
         "idle_max" => message.idle_max.is_some(),
         "move_failed" => message.move_failed,
+        "streaming" => message.streaming,
         "owner_email" => message.owner_email.is_some(),
         "alert_owner" => message.alert_owner.is_some(),
         "request_deadline" => message.request_deadline.is_some(),
@@ -149,6 +151,7 @@ impl<'a> Draft<'a> {
             alert_owner: false,
             owner_email: None,
             request_deadline: None,
+            streaming: false,
             lanes: 1,
             capabilities: Capabilities::default(),
             create_time: at,
@@ -189,6 +192,10 @@ impl<'a> Draft<'a> {
     pub(super) fn checked(mut self) -> Result<(Profile, Secrets), Status> {
         for draft in [Some(&mut self.incoming), self.outgoing.as_mut()].into_iter().flatten() {
             draft.settle(&mut self.input);
+        }
+        if self.profile.streaming && self.incoming.credentials.access == Access::Delegation {
+            let detail = "servers tell of mail by impersonation only: switch it off, or use impersonation to read mail";
+            self.input.wrong("profile.streaming", detail);
         }
         self.input.done()?;
         let (outgoing_credentials, outgoing) = self.outgoing.map(|own| (own.credentials, own.secret)).unzip();
@@ -266,6 +273,7 @@ impl<'a> Draft<'a> {
                 }
             }
             "move_failed" => profile.move_failed = message.move_failed,
+            "streaming" => profile.streaming = message.streaming,
             "owner_email" => {
                 let given = message.owner_email.as_deref().filter(|address| !address.is_empty());
                 profile.owner_email = given.map(|address| input.address("profile.owner_email", address));
