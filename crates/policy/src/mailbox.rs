@@ -230,8 +230,14 @@ pub struct Mailbox {
     waiting: Option<Box<Wanted>>,
     canary: bool,
     unsaved: bool,
+    notices: Notices,
+}
+
+/// What notifications brought forward.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Notices {
     /// Mail came since the last poll began.
-    notified: bool,
+    mail: bool,
     /// The last poll was brought forward.
     hurried: bool,
     polled_last: Option<Timestamp>,
@@ -269,9 +275,7 @@ impl Mailbox {
             waiting: None,
             canary: false,
             unsaved: false,
-            notified: false,
-            hurried: false,
-            polled_last: None,
+            notices: Notices::default(),
         };
         mailbox.plan_all(rules, now);
         mailbox
@@ -317,7 +321,7 @@ impl Mailbox {
             Event::OutgoingDue => self.outgoing_is_due(now),
             Event::Canary => self.hurry_canary(now),
             Event::Reopened => self.resume_tests(now),
-            Event::Notified => self.notified = true,
+            Event::Notified => self.notices.mail = true,
             Event::Ended(attempt, outcome) => match self.under_way {
                 UnderWay::Run(current, work) if current == attempt => {
                     self.under_way = UnderWay::Nothing;
@@ -452,7 +456,7 @@ impl Mailbox {
 
     fn plan(&mut self, rules: &Rules, kind: Kind, now: Timestamp) {
         // A poll that came early takes the place of the one that would come too soon after it.
-        let early = self.polled_last.filter(|_| kind == Kind::Incoming && self.hurried);
+        let early = self.notices.polled_last.filter(|_| kind == Kind::Incoming && self.notices.hurried);
         let from = early
             .map_or(now, |last| (last + rules.minimum_interval).clamp(now, now + rules.minimum_interval));
         let pace = rules.pace();
@@ -463,18 +467,17 @@ impl Mailbox {
 
     fn poll_begins(&mut self, now: Timestamp) {
         let due = self.due[Kind::Incoming as usize];
-        self.hurried = due.is_some_and(|next| next.why == Why::Notified);
-        self.notified = false;
-        self.polled_last = Some(now);
+        let hurried = due.is_some_and(|next| next.why == Why::Notified);
+        self.notices = Notices { mail: false, hurried, polled_last: Some(now) };
     }
 
     /// Mail came: its poll need not wait for its turn. What waits for another reason goes on waiting.
     fn heed_notification(&mut self, rules: &Rules, now: Timestamp) {
-        if !self.notified {
+        if !self.notices.mail {
             return;
         }
         let gap = rules.notified_gap.max(rules.minimum_interval);
-        let at = self.polled_last.map_or(now, |last| (last + gap).clamp(now, now + gap));
+        let at = self.notices.polled_last.map_or(now, |last| (last + gap).clamp(now, now + gap));
         if let Some(next) = &mut self.due[Kind::Incoming as usize]
             && matches!(next.why, Why::Phase | Why::MinimumInterval)
             && at < next.at

@@ -27,7 +27,8 @@ impl Operation for Subscribe<'_> {
 
     fn read(reader: &mut Reader<'_>, element: &Element<'_>, part: &mut Self::Part) -> Result<(), Malformed> {
         if element.name() == "SubscriptionId" {
-            *part = Some(reader.text()?.trim().into()).filter(|id: &Box<str>| !id.is_empty());
+            let id = reader.text()?;
+            *part = Some(id.trim()).filter(|id| !id.is_empty()).map(Into::into);
         }
         Ok(())
     }

@@ -7,6 +7,9 @@ use crate::codec::{Cutter, GetStreamingEvents, Heard, Malformed, read, text};
 
 const MOST: usize = 1 << 16;
 
+/// What an envelope tells: what was heard, or the code of a refusal and whom it is about.
+type Part = Result<Heard, (Box<str>, Vec<Box<str>>)>;
+
 /// The documents of a stream that arrives in pieces of `step` bytes, and what is left of it.
 fn cut(stream: &[u8], step: usize) -> Result<(Vec<String>, usize), Malformed> {
     let (mut cutter, mut documents) = (Cutter::new(MOST), Vec::new());
@@ -19,8 +22,8 @@ fn cut(stream: &[u8], step: usize) -> Result<(Vec<String>, usize), Malformed> {
     Ok((documents, cutter.rest().len()))
 }
 
-/// What each envelope of a stream tells: what was heard, or the code of a refusal and whom it is about.
-fn heard(stream: &str) -> Vec<Result<Heard, (Box<str>, Vec<Box<str>>)>> {
+/// What each envelope of a stream tells.
+fn heard(stream: &str) -> Vec<Part> {
     let (documents, left) = cut(stream.as_bytes(), 7).expect("a stream");
     assert_eq!(left, 0, "{stream}");
     let parts = documents.iter().flat_map(|document| {
@@ -48,7 +51,7 @@ fn notification(events: &str) -> String {
     format!("<m:Notifications><m:Notification>{events}</m:Notification></m:Notifications>")
 }
 
-fn news(ids: &[&str]) -> Result<Heard, (Box<str>, Vec<Box<str>>)> {
+fn news(ids: &[&str]) -> Part {
     Ok(Heard { news: ids.iter().map(|id| (*id).into()).collect() })
 }
 
@@ -123,7 +126,7 @@ fn a_stream_is_cut_where_its_envelopes_end() {
 
 #[test]
 fn what_is_no_stream_is_given_up() {
-    let cases: [(&str, Result<(usize, usize), Malformed>); 6] = [
+    let cases = [
         ("", Ok((0, 0))),
         ("<a/></a>", Err(Malformed::Syntax)),
         ("</a>", Err(Malformed::Syntax)),
