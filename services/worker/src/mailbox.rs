@@ -106,13 +106,19 @@ pub struct State {
     unsaved_cycle: Option<Box<Cycle>>,
     /// What the turn that ended just now has written of the machine already.
     written: Option<Box<Kept>>,
-    counted: bool,
-    watched: bool,
+    known: KnownToLane,
     stopping: bool,
     /// What caused the next task, if that is traced.
     cause: Option<Box<Span>>,
     /// When the next task was due.
     due: Option<Timestamp>,
+}
+
+/// What its lane was told of it.
+#[derive(Default)]
+struct KnownToLane {
+    counted: bool,
+    watched: bool,
 }
 
 impl Actor for MailboxActor {
@@ -148,8 +154,7 @@ impl Actor for MailboxActor {
             // All at once: growing would leave holes of every size behind.
             cycles: VecDeque::with_capacity(CYCLES),
             unsaved_cycle: None,
-            counted: false,
-            watched: false,
+            known: KnownToLane::default(),
             stopping: false,
             cause: None,
             due: None,
@@ -265,8 +270,8 @@ impl State {
     }
 
     fn count(&mut self, counts: bool) {
-        if self.counted != counts {
-            self.counted = counts;
+        if self.known.counted != counts {
+            self.known.counted = counts;
             self.lane.count(counts);
         }
     }
@@ -274,8 +279,8 @@ impl State {
     /// Who is polled is watched, if the profile wishes it.
     fn watch(&mut self, polled: bool) {
         let wanted = polled && self.lane.current().profile.streaming;
-        if wanted || self.watched {
-            self.watched = wanted;
+        if wanted || self.known.watched {
+            self.known.watched = wanted;
             self.lane.watch(self.id, wanted.then_some(self.wanted.address.as_str()));
         }
     }

@@ -25,7 +25,11 @@ fn mail(id: &str) -> String {
 }
 
 fn refused(code: &str, ids: &[&str], status: &str) -> String {
-    let ids: String = ids.iter().map(|id| format!("<m:SubscriptionId>{id}</m:SubscriptionId>")).collect();
+    let ids = ids
+        .iter()
+        .map(|id| format!("<m:SubscriptionId>{id}</m:SubscriptionId>"))
+        .collect::<Vec<_>>()
+        .concat();
     let more = format!(
         "</m:ResponseCode><m:ErrorSubscriptionIds>{ids}</m:ErrorSubscriptionIds><m:ConnectionStatus>{status}</m:ConnectionStatus>"
     );
@@ -44,6 +48,9 @@ fn stream(envelopes: &[String], whole: bool) -> Vec<u8> {
     answer.extend_from_slice(if whole { b"0\r\n\r\n" } else { b"" });
     answer
 }
+
+/// An answer, what is told while it goes on, and how it ends.
+type Case = (Vec<u8>, &'static [&'static str], Result<(), Reason>);
 
 /// Reads two subscriptions to the end, and notes what is told.
 async fn read(client: &Client, lifetime: Lifetime) -> (Vec<String>, Result<(), Failure>) {
@@ -123,7 +130,7 @@ async fn a_connection_tells_what_comes_and_how_it_ends() {
     let fault = r#"<s:Envelope xmlns:s="http://schemas.xmlsoap.org/soap/envelope/"><s:Body><s:Fault><faultcode>a:ErrorServerBusy</faultcode><faultstring>x</faultstring></s:Fault></s:Body></s:Envelope>"#;
     let busy = http("HTTP/1.1 500 Internal Server Error\r\nContent-Type: text/xml\r\n", fault.as_bytes());
     let gone = Reason::MailboxTransientError;
-    let cases: [(Vec<u8>, &[&str], Result<(), Reason>); 13] = [
+    let cases: [Case; 13] = [
         (
             stream(&[open.clone(), mail("S1"), mail("S2"), mail("S1")], true),
             &["news S1", "news S2", "news S1"],
@@ -165,7 +172,7 @@ async fn a_connection_tells_what_comes_and_how_it_ends() {
 async fn a_connection_on_which_nothing_arrives_is_given_up() {
     let begun = std::time::Instant::now();
     let (first, rest) = (stream(&[said(Ok(NOTHING)), mail("S1")], false), stream(&[mail("S2")], true));
-    let server = Server::start([Act::AnswerLate(first, Duration::from_secs(60), rest)]).await;
+    let server = Server::start([Act::AnswerLate(first, Duration::from_mins(1), rest)]).await;
     let short = Lifetime { silence: Duration::from_millis(200), ..LIFETIME };
     let (told, ended) = read(&server.client(), short).await;
     assert_eq!(told, ["news S1"]);
@@ -177,7 +184,7 @@ async fn a_connection_on_which_nothing_arrives_is_given_up() {
 async fn a_connection_that_stands_keeps_nobody_from_the_gate() {
     let standing = stream(&[said(Ok(NOTHING)), mail("S1")], false);
     let server = Server::start([
-        Act::AnswerLate(standing, Duration::from_secs(60), Vec::new()),
+        Act::AnswerLate(standing, Duration::from_mins(1), Vec::new()),
         Act::Answer(ok(folder_answer())),
         Act::Answer(stream(&[said(Err("ErrorExceededConnectionCount"))], true)),
     ])
