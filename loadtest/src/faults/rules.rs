@@ -92,7 +92,7 @@ mod tests {
     fn a_seed_repeats_itself_and_every_chance_is_a_rule() {
         let drawn = |seed| {
             let mut draw = Draw::new(seed);
-            (0..400).filter_map(|second| draw.rule(Duration::from_secs(second))).collect::<Vec<_>>()
+            (0..3600).filter_map(|second| draw.rule(Duration::from_secs(second))).collect::<Vec<_>>()
         };
         let rules = drawn(1);
         assert_eq!(rules, drawn(1));
@@ -107,6 +107,6 @@ mod tests {
             assert!(rules.iter().any(like), "{rule} is never drawn");
         }
         let refused = |rule: &&Value| rule["kind"] == "unauthorized" && rule["count"].is_null();
-        assert!(rules.iter().filter(refused).count() <= 3, "a kind that rests comes too often");
+        assert!(rules.iter().filter(refused).count() <= 3600 / 180, "a kind that rests comes too often");
     }
 }
