@@ -21,7 +21,7 @@ use crate::{
     connection::{Deadlines, Opened},
     endpoint,
     http1::Head,
-    transport::{Transport, push_header},
+    transport::{Transport, Warrant, push_header},
 };
 
 /// How a server is reached, and as whom.
@@ -61,11 +61,6 @@ pub struct Config {
 /// Is told of every request: the operation's name, why it failed, and how long it took after the gate.
 #[derive(Clone)]
 pub struct Observer(pub Arc<dyn Fn(&'static str, Option<Reason>, Duration) + Send + Sync>);
-
-/// Is asked immediately before a request with an effect is written, behind the gate: how long the request may take at
-/// the most. Zero: it is not begun.
-#[derive(Clone)]
-pub struct Warrant(pub Arc<dyn Fn() -> Duration + Send + Sync>);
 
 impl std::fmt::Debug for Observer {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {

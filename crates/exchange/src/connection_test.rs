@@ -270,13 +270,13 @@ impl<T: FnMut(Step) + Send> Test<'_, T> {
 
     fn throttling(&mut self) {
         let begun = Instant::now();
-        let step = match &self.busy {
+        let mut step = match &self.busy {
             Some(failure) => failed(StepName::Throttling, begun, failure),
             None => well(StepName::Throttling, begun, "it did not ask to be left alone"),
         };
-        let wait = self.busy.as_ref().and_then(|failure| failure.back_off);
-        let evidence = wait.map(|wait| format!("{}, for {} ms", step.evidence, wait.as_millis()));
-        let step = Step { evidence: evidence.unwrap_or_else(|| step.evidence.clone()), ..step };
+        if let Some(wait) = self.busy.as_ref().and_then(|failure| failure.back_off) {
+            step.evidence.push_str(&format!(", for {} ms", wait.as_millis()));
+        }
         self.end(step);
     }
 

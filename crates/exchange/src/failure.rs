@@ -47,6 +47,12 @@ static CODES: LazyLock<BTreeMap<&'static str, Meaning>> = LazyLock::new(|| {
 });
 
 impl Failure {
+    /// What people are shown of it beside its reason: the detail, and the server's own code.
+    pub(crate) fn evidence(&self) -> String {
+        let code = self.code.as_deref().map(|code| format!(" ({code})")).unwrap_or_default();
+        format!("{}{code}", self.detail)
+    }
+
     /// A failure of the road to the server.
     pub fn new(reason: Reason, execution: Execution, detail: impl Into<Box<str>>) -> Self {
         Self { reason, execution, back_off: None, code: None, detail: detail.into() }

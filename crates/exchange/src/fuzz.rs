@@ -13,7 +13,8 @@ use crate::{
     },
     http1::{self, Body, Head, PushError},
     ntlm::{Account, Chance, Circumstances},
-    oauth, spnego,
+    oauth::challenge,
+    spnego,
 };
 
 const LIMITS: Limits = Limits { document: 1 << 20, content: 1 << 20 };
@@ -57,8 +58,8 @@ pub fn http(bytes: &[u8]) {
     let Some((step, answer)) = bytes.split_first() else { return };
     let Ok(Some((head, length))) = http1::read_head(answer, NOW) else { return };
     assert!(length <= answer.len(), "a head is part of what arrived");
-    for challenge in &head.challenges {
-        let _anything = (oauth::authority(challenge), oauth::refusal(challenge, head.diagnostics.as_deref()));
+    for offer in &head.challenges {
+        let _anything = (challenge::authority(offer), challenge::refusal(offer, head.diagnostics.as_deref()));
     }
     let rest = answer.get(length..).unwrap_or_default();
     let (pieces, whole) = (body(&head, rest, usize::from(*step) + 1), body(&head, rest, rest.len()));

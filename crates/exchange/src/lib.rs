@@ -28,7 +28,7 @@ mod transport;
 
 pub use answer::{ContentSink, Reply};
 pub use autodiscover::Autodiscover;
-pub use client::{Client, Config, Observer, Warrant};
+pub use client::{Client, Config, Observer};
 pub use connection_test::{Subject, discovery_step, skipped_steps, test_connection};
 pub use endpoint::Endpoint;
 pub use failure::Failure;
@@ -42,3 +42,4 @@ pub use mailyard_policy::{
 pub use oauth::{Certificate, Facts};
 pub use resolver::Resolver;
 pub use sending_probe::probe_sending;
+pub use transport::Warrant;

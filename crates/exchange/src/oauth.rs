@@ -3,12 +3,11 @@
 
 mod assertion;
 mod certificate;
-mod challenge;
+pub(crate) mod challenge;
 mod issuer;
 mod tokens;
 
 pub use certificate::{Certificate, Facts};
-#[cfg(any(test, fuzzing))]
-pub(crate) use challenge::{authority, refusal};
+pub(crate) use challenge::shortened;
 pub(crate) use issuer::Issuer;
 pub(crate) use tokens::{Token, Tokens};

@@ -14,13 +14,17 @@ use crate::{
     Clock, Endpoint, Failure, Resolver,
     answer::Passed,
     auth::{self, Again, Authenticator, Authorization, Ended, Scheme, Step},
-    client::Warrant,
     connection::{Connection, Deadlines, Opened, Taker},
     http1::Head,
 };
 
 /// A kept connection is not used again after so long: servers close theirs after two minutes.
 const LONGEST_IDLE: Duration = Duration::from_secs(90);
+
+/// Is asked immediately before a request with an effect is written, behind the gate: how long the request may take at
+/// the most. Zero: it is not begun.
+#[derive(Clone)]
+pub struct Warrant(pub Arc<dyn Fn() -> Duration + Send + Sync>);
 
 /// The road.
 pub(crate) struct Transport {

@@ -22,6 +22,8 @@ use crate::{
 const OWN_GAP: Duration = Duration::from_secs(10);
 
 /// Empty cycles in a row after which the period grows by one step.
+/// So many cycles of a mailbox are remembered, stored and told.
+pub const CYCLES: usize = 16;
 const QUIET_CYCLES: u8 = 3;
 
 /// What people want of the mailbox, as far as its machine is concerned.

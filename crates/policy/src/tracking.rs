@@ -168,6 +168,26 @@ pub fn select(start: Timestamp, received: Option<Timestamp>, own_test: bool) -> 
     }
 }
 
+/// What a start date that people set means for a mailbox that began with another one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Restart {
+    /// Nothing: it is the same one, or none is set.
+    No,
+    /// A later one: it holds from now on.
+    Later(Timestamp),
+    /// An earlier one: the folder is read anew from there.
+    Anew(Timestamp),
+}
+
+/// Compares the start that counts with the one that people set; without a start nothing has begun yet.
+pub fn restart(start: Option<Timestamp>, wished: Option<Timestamp>) -> Restart {
+    match start.zip(wished) {
+        Some((start, wished)) if wished < start => Restart::Anew(wished),
+        Some((start, wished)) if wished > start => Restart::Later(wished),
+        Some(_) | None => Restart::No,
+    }
+}
+
 /// How large portions may be.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Portions {

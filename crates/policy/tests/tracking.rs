@@ -3,7 +3,10 @@
 use mailyard_policy::{
     Timestamp,
     id::MailboxId,
-    tracking::{Head, Identity, Known, MessageKey, Portion, Portions, Selection, identify, portions, select},
+    tracking::{
+        Head, Identity, Known, MessageKey, Portion, Portions, Restart, Selection, identify, portions,
+        restart, select,
+    },
 };
 use proptest::prelude::*;
 
@@ -128,5 +131,20 @@ proptest! {
             }
         }
         prop_assert!(seen.iter().all(|times| *times == 1));
+    }
+}
+
+#[test]
+fn another_start_date_holds_at_once_and_an_earlier_one_from_the_beginning() {
+    let at = Timestamp::from_millis;
+    for (start, wished, expected) in [
+        (None, None, Restart::No),
+        (None, Some(100), Restart::No),
+        (Some(100), None, Restart::No),
+        (Some(100), Some(100), Restart::No),
+        (Some(100), Some(101), Restart::Later(at(101))),
+        (Some(100), Some(99), Restart::Anew(at(99))),
+    ] {
+        assert_eq!(restart(start.map(at), wished.map(at)), expected, "{start:?} {wished:?}");
     }
 }

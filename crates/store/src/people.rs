@@ -91,6 +91,11 @@ impl Profile {
         }
     }
 
+    /// True if mail is sent by another server than it is read from, or as somebody else.
+    pub fn sends_apart(&self) -> bool {
+        self.outgoing_url != self.incoming_url || self.outgoing_credentials.is_some()
+    }
+
     /// Where a direction leads; `None`: there is no URL.
     pub fn url(&self, direction: Direction) -> Option<&str> {
         match direction {

@@ -484,11 +484,8 @@ fn current(
         Client::new(config, gate.clone())
     };
     let incoming = client(Direction::Incoming, incoming);
-    let outgoing = if profile.outgoing_url == profile.incoming_url && profile.outgoing_credentials.is_none() {
-        incoming.clone()
-    } else {
-        client(Direction::Outgoing, outgoing)
-    };
+    let outgoing =
+        if profile.sends_apart() { client(Direction::Outgoing, outgoing) } else { incoming.clone() };
     let rules = settings.mailbox_rules(&profile);
     let outbox = outbox::Rules { request_deadline: settings.request_deadline(&profile), ..settings.outbox };
     Current { profile, rules, outbox, label, incoming, outgoing }

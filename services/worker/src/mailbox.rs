@@ -12,7 +12,7 @@ use mailyard_policy::{
     Reason, Timestamp,
     alert::Fact,
     id::{Attempt, MailboxId},
-    mailbox::{self as machine, Effect, Event, Kept, Note, Outcome, TestEnd, Work},
+    mailbox::{self as machine, CYCLES, Effect, Event, Kept, Note, Outcome, TestEnd, Work},
     operation::{Health, Kind, NextRun},
 };
 use mailyard_store::holder::{Claimed, Cycle, Fence, Wanted};
@@ -25,9 +25,6 @@ use self::{
     task::{Task, TaskResult, word, word_of},
 };
 use crate::{holding::Holding, lane::Lane, shared::Shared};
-
-/// Cycles that are remembered.
-const CYCLES: usize = 16;
 
 /// The actor.
 pub struct MailboxActor;

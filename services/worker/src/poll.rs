@@ -7,7 +7,10 @@ use mailyard_exchange::{
     Mailbox,
     codec::{Change, Entry, Folder, ItemId, ItemKind, Shape, SyncPage, WellKnown},
 };
-use mailyard_policy::{Reason, Timestamp};
+use mailyard_policy::{
+    Reason, Timestamp,
+    tracking::{self, Restart},
+};
 use mailyard_store::holder::{Commit, Inbound, InboundState, SeenItem};
 
 use self::fetch::{Wanted, failed, fetch, moved_if_wished};
@@ -108,17 +111,17 @@ fn wished_start(turn: &Turn) -> Option<Timestamp> {
     turn.current.profile.process_email_from.max(turn.wanted.process_email_from)
 }
 
-/// People set another start date: a later one holds from now on, for an earlier one the folder is read anew.
+/// People may have set another start date.
 async fn follow_start(turn: &mut Turn) -> Result<(), Trouble> {
-    match wished_start(turn).zip(turn.holding.start) {
-        Some((wished, start)) if wished < start => {
-            turn.commit(Commit { forget_cursor: true, start: Some(wished), ..Commit::default() }).await
+    match tracking::restart(turn.holding.start, wished_start(turn)) {
+        Restart::Anew(start) => {
+            turn.commit(Commit { forget_cursor: true, start: Some(start), ..Commit::default() }).await
         }
-        Some((wished, _)) => {
-            turn.holding.start = Some(wished);
+        Restart::Later(start) => {
+            turn.holding.start = Some(start);
             Ok(())
         }
-        None => Ok(()),
+        Restart::No => Ok(()),
     }
 }
 

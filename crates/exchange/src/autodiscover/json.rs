@@ -3,7 +3,7 @@
 use mailyard_policy::{Reason, outbox::Execution};
 use serde_json::Value;
 
-use super::ask::{Answer, Found, word};
+use super::answer::{Answer, Found, word};
 use crate::Failure;
 
 /// The path and the query that ask for the EWS URL of an address.

@@ -3,6 +3,7 @@
 //! Places are asked in the order of MS-OXDISCO, by the JSON form, MS-OXWSADISC (SOAP) and MS-OXDSCLI (POX). Every
 //! place is asked without credentials first: who does not ask for them is never shown any.
 
+mod answer;
 mod ask;
 pub(crate) mod candidate;
 pub(crate) mod json;

@@ -2,7 +2,7 @@
 
 use mailyard_policy::{Reason, outbox::Execution};
 
-use super::ask::{Answer, Found, of_malformed, word};
+use super::answer::{Answer, Found, of_malformed, word};
 use crate::{
     Failure,
     codec::{Malformed, Reader, ServerVersion, Writer},

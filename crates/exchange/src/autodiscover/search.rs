@@ -11,7 +11,7 @@ use tokio::time::{Instant, timeout_at};
 
 use super::{
     Attempt, Discovered, Discovery, Inner, Outcome,
-    ask::{Answer, Found},
+    answer::{Answer, Found},
     candidate::{self, Candidate},
 };
 use crate::{Failure, resolver::Service};
@@ -213,8 +213,7 @@ impl Search<'_> {
     }
 
     fn note_failure(&mut self, candidate: &Candidate, begun: Instant, failure: &Failure) {
-        let code = failure.code.as_deref().map(|code| format!(" ({code})")).unwrap_or_default();
-        self.note(candidate, begun, Outcome::Failed, format!("{}{code}", failure.detail));
+        self.note(candidate, begun, Outcome::Failed, failure.evidence());
         self.back_off = self.back_off.max(failure.back_off);
         if let Some(attempt) = self.attempts.last_mut() {
             attempt.reason = Some(failure.reason);

@@ -4,7 +4,7 @@ use mailyard_policy::Reason;
 use proptest::{collection::vec, prelude::*};
 
 use super::{
-    ask::{Answer, Found},
+    answer::{Answer, Found},
     candidate, json, pox, soap,
 };
 use crate::{Endpoint, codec};

@@ -30,8 +30,7 @@ pub(super) fn well(name: StepName, begun: Instant, evidence: impl Into<String>) 
 }
 
 pub(super) fn failed(name: StepName, begun: Instant, failure: &Failure) -> Step {
-    let code = failure.code.as_deref().map(|code| format!(" ({code})")).unwrap_or_default();
-    let step = step(name, begun, StepOutcome::Failure, format!("{}{code}", failure.detail));
+    let step = step(name, begun, StepOutcome::Failure, failure.evidence());
     Step { reason: Some(failure.reason), ..step }
 }
 

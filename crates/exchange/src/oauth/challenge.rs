@@ -80,7 +80,7 @@ pub(crate) fn refusal(challenge: &Challenge, diagnostics: Option<&str>) -> Refus
 }
 
 /// A text of others as it may be told: one line, not long, and nothing in it that may be a secret or an address.
-pub(super) fn shortened(text: &str) -> String {
+pub(crate) fn shortened(text: &str) -> String {
     let word = |word: &str| -> String {
         if word.len() > LONGEST_WORD || word.contains('@') {
             return "…".to_owned();

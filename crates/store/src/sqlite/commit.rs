@@ -6,7 +6,7 @@ use mailyard_policy::{
     Reason, Timestamp,
     alert::{Fact, Regarding, What},
     id::{MailboxId, OperationId, Org, ProfileId},
-    mailbox::Kept,
+    mailbox::{CYCLES, Kept},
     operation::Health,
 };
 use sqlx::{Row as _, sqlite::SqliteRow};
@@ -26,8 +26,6 @@ use crate::{
     people::TestOutcome,
 };
 
-/// How many cycles of a mailbox are kept.
-const CYCLES: u64 = 16;
 /// Rows of `inbound` of which something is to become yet.
 const WAITS: &str = " WHERE state <> 'quarantined'";
 const OUTCOMES: [&str; 6] = ["success", "transient", "throttled", "permanent", "server_fault", "fenced"];
@@ -305,7 +303,7 @@ fn keep_cycle(script: &mut Script, scope: &Scope, cycle: &Cycle) {
     let mut values = text.separated(", ");
     values
         .push_bind(scope.mailbox.key())
-        .push_bind((scope.cycles % CYCLES) as i64)
+        .push_bind((scope.cycles % CYCLES as u64) as i64)
         .push_bind(scope.cycles as i64)
         .push_bind(scope.org.0.clone())
         .push_bind(cycle.operation.word())

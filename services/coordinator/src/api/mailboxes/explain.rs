@@ -2,6 +2,7 @@
 
 use mailyard_policy::{
     Timestamp,
+    mailbox::CYCLES,
     operation::{Kind, NextRun},
 };
 use mailyard_store::{holder::Cycle, people::Mailbox};
@@ -13,9 +14,6 @@ use mailyard_wire::{
 use tonic::Status;
 
 use crate::api::{Api, refuse::Told as _, words::code};
-
-/// How many cycles are told.
-const CYCLES: usize = 16;
 
 impl Api {
     pub(super) async fn explanation(&self, mailbox: &Mailbox) -> Result<ExplainMailboxResponse, Status> {

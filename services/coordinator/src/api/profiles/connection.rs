@@ -72,7 +72,7 @@ impl Api {
 
     /// How mail is read, and how it is sent if that is another road.
     fn roads(&self, profile: &Profile, secrets: Secrets) -> Result<Vec<Road>, Status> {
-        let apart = profile.outgoing_url != profile.incoming_url || profile.outgoing_credentials.is_some();
+        let apart = profile.sends_apart();
         let directions = [(Direction::Incoming, secrets.incoming), (Direction::Outgoing, secrets.outgoing)];
         let mut roads = Vec::with_capacity(2);
         for (direction, secret) in directions.into_iter().take(if apart { 2 } else { 1 }) {
@@ -150,7 +150,6 @@ struct Road {
 impl Road {
     async fn test(&self, mailbox: Option<&str>, tell: impl FnMut(Step) + Send) {
         let subject = Subject { mailbox, user: &self.user, impersonates: self.impersonates };
-        // What has no server to look for has no step for it.
         test_connection(&self.client, subject, tell).await;
     }
 }
