@@ -11,12 +11,14 @@ use std::{error::Error, future::Future, path::PathBuf, sync::Arc, time::Duration
 
 use mailyard::embedded;
 use mailyard_coordinator::{Coordinator, leader::Leader, leadership::Leading};
-use mailyard_exchange_sim::{Made, Options, Rule, Simulator};
+use mailyard_exchange::Resolver;
+use mailyard_exchange_sim::{Made, Options, Ready, Rule, Simulator};
 use mailyard_host::{clock, config::Config, metrics::Metrics, shutdown::Shutdown};
 use mailyard_policy::{
     Timestamp,
     id::{MailboxId, OperationId, Org, OutgoingId, ProfileId, RecordId, Revision},
     mailbox,
+    names::Domains,
     operation::Method,
     outbox::{self, Capabilities},
     profile::Authentication,
@@ -141,6 +143,8 @@ impl Stage {
     ) -> Outcome<Self> {
         let folder = tempfile::tempdir()?;
         let simulator = Simulator::start(options(mailboxes, 1, folder.path().join("sim"))).await?;
+        let (resolver, autodiscover_domains) = names(&simulator)?;
+        let settings = Settings { resolver, autodiscover_domains, ..settings };
         let key = MasterKey::load_or_create(&folder.path().join("master.key"))?;
         let database = folder.path().join("mailyard.db");
         let store: Arc<dyn Store> = Arc::new(SqliteStore::open(&database, key).await?);
@@ -279,6 +283,17 @@ impl Stage {
         }
         Ok(())
     }
+}
+
+/// What the DNS would say of the simulator's mail domain, and who may be shown passwords besides that domain.
+fn names(simulator: &Simulator) -> Outcome<(Resolver, Domains)> {
+    let Ready { ews_url, domain, .. } = simulator.ready();
+    let server = ews_url.trim_start_matches("https://").split('/').next().unwrap_or_default();
+    let text = format!(
+        "{domain}:443=none,autodiscover.{domain}:443={server},autodiscover.{domain}:80=none,\
+         _autodiscover._tcp.{domain}=none"
+    );
+    Ok((Resolver::new(text.parse()?), "127.0.0.1".parse()?))
 }
 
 fn profile(simulator: &Simulator, org: &Org, by: Authentication) -> Outcome<(Profile, SecretString)> {

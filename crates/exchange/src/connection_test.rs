@@ -19,7 +19,7 @@ use self::{
 use crate::{
     Client, Failure, Reply,
     auth::Scheme,
-    autodiscover::{Discovery, Outcome},
+    autodiscover::Discovery,
     codec::{Folder, GetFolder, ServerVersion, WellKnown},
     connection::{Opened, Proof},
 };
@@ -56,12 +56,7 @@ pub async fn test_connection(client: &Client, subject: Subject<'_>, tell: impl F
 
 /// The step that comes before all others where the server is looked for.
 pub fn discovery_step(discovery: &Discovery, begun: Instant) -> Step {
-    let mut asked = Vec::with_capacity(discovery.attempts.len());
-    for attempt in &discovery.attempts {
-        let why = attempt.reason.map(|reason| format!(" [{reason}]")).unwrap_or_default();
-        let outcome = if attempt.outcome == Outcome::Failed { "failed" } else { attempt.outcome.word() };
-        asked.push(format!("{} {} {outcome}: {}{why}", attempt.method, attempt.url, attempt.evidence));
-    }
+    let asked: Vec<String> = discovery.attempts.iter().map(ToString::to_string).collect();
     let step = match &discovery.result {
         Ok(found) => {
             let evidence = format!("{} said that EWS is at {}", found.by, found.ews_url);

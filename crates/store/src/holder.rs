@@ -8,7 +8,11 @@ use bytes::Bytes;
 use mailyard_policy::{
     Reason, Timestamp,
     alert::Fact,
-    id::{Epoch, Incarnation, MailboxId, Nonce, OperationId, Org, OutgoingId, ProfileId, RecordId, UploadId},
+    discovery::Location,
+    id::{
+        Epoch, Incarnation, MailboxId, Nonce, OperationId, Org, OutgoingId, ProfileId, RecordId, Revision,
+        UploadId,
+    },
     operation::{Kind, Method},
     outbox::{Capabilities, Delivery},
     tracking::{Head, MessageKey},
@@ -239,6 +243,24 @@ pub struct Cycle {
     pub reason: Option<Reason>,
 }
 
+/// Where Autodiscover found a mailbox, or why it did not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Place {
+    /// What is known.
+    pub location: Location,
+    /// The profile that was looked for with, and its revision.
+    pub profile: (ProfileId, Revision),
+}
+
+/// A place that is kept.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Located {
+    /// The place.
+    pub place: Place,
+    /// Whoever was asked, one line each, for people; `None`: as before.
+    pub attempts: Option<Vec<String>>,
+}
+
 /// One fenced transaction: everything in it happens, or nothing.
 #[derive(Debug, Default)]
 pub struct Commit {
@@ -258,6 +280,8 @@ pub struct Commit {
     pub kept: Option<Kept>,
     /// The end of a test: which, and how.
     pub test: Option<(OperationId, TestOutcome)>,
+    /// Where the mailbox was found, or was not.
+    pub located: Option<Located>,
     /// What else happened, for the alert book.
     pub facts: Vec<Fact>,
     /// The cycle that ended.
@@ -367,6 +391,9 @@ pub trait Holder: Send + Sync {
 
     /// Rows of `inbound` in state seen or moving, oldest first.
     async fn inbound(&self, mailbox: MailboxId, limit: u32) -> Result<Vec<Inbound>>;
+
+    /// Where a mailbox was found; `None`: it was not looked for yet. Its attempts are always there.
+    async fn located(&self, mailbox: MailboxId) -> Result<Option<Located>>;
 
     /// Which of these operation ids (32 hexadecimal digits) belong to a test of ours that the store knows.
     async fn known_tests(&self, ids: &[OutgoingId]) -> Result<Vec<OutgoingId>>;

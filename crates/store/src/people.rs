@@ -96,7 +96,12 @@ impl Profile {
         self.outgoing_url != self.incoming_url || self.outgoing_credentials.is_some()
     }
 
-    /// Where a direction leads; `None`: there is no URL.
+    /// True if its servers are found by Autodiscover, for each mailbox.
+    pub fn autodiscovers(&self) -> bool {
+        self.incoming_url.is_none() && self.outgoing_url.is_none()
+    }
+
+    /// Where a direction leads; `None` with autodiscover.
     pub fn url(&self, direction: Direction) -> Option<&str> {
         match direction {
             Direction::Incoming => self.incoming_url.as_deref(),

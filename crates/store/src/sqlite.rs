@@ -14,6 +14,7 @@ mod filter;
 mod fleet;
 mod holder;
 mod lane;
+mod location;
 mod mailbox;
 mod notices;
 mod outgoing;

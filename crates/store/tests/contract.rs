@@ -59,6 +59,7 @@ contract! {
     commits::a_stale_fence_writes_nothing;
     commits::mail_state_and_cycle_are_written_together_or_not_at_all;
     commits::a_transaction_may_be_large;
+    commits::a_place_is_kept_with_its_attempts;
     commits::a_released_shard_is_claimed_with_what_was_kept;
     commits::an_unknown_outcome_is_read_again;
     commits::a_mailbox_that_moves_is_taken_from_its_holder;

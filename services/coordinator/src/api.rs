@@ -20,7 +20,7 @@ use std::{sync::Arc, time::Duration};
 
 use mailyard_exchange::Resolver;
 use mailyard_host::{clock, config::Config, shutdown::Shutdown};
-use mailyard_policy::{Reason, Timestamp, id::Org, mailbox};
+use mailyard_policy::{Reason, Timestamp, id::Org, mailbox, names::Domains};
 use mailyard_store::{Error, Store, query::Page};
 use mailyard_wire::{name, status as wire_status};
 use tonic::Status;
@@ -42,6 +42,8 @@ pub struct Deployment {
     pub connect_timeout: Duration,
     /// Where the names of servers lead.
     pub resolver: Resolver,
+    /// Domains that Autodiscover may lead to, besides that of a mailbox.
+    pub autodiscover_domains: Domains,
     /// URLs that begin with http: are allowed.
     pub allow_plain_http: bool,
 }
@@ -53,6 +55,7 @@ impl From<&Config> for Deployment {
             request_deadline: config.exchange.request_deadline,
             connect_timeout: config.exchange.connect_timeout,
             resolver: Resolver::new(config.exchange.resolve.clone()),
+            autodiscover_domains: config.exchange.autodiscover_domains.clone(),
             allow_plain_http: config.exchange.allow_plain_http,
         }
     }

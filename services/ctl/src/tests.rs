@@ -129,6 +129,8 @@ async fn flags_become_requests() {
             "profile create p --incoming-url https://a.test --outgoing-url https://b.test --user u --password-file -",
             "s3 \n",
         ),
+        ("profile create p --autodiscover --user u@m.test --password-file -", "s3\n"),
+        ("profile update p --autodiscover=false --url https://m.test/ews", ""),
         (
             "profile create p --url https://m.test/ews --auth oauth --oauth-tenant contoso.test --oauth-client 6f3c \
              --oauth-certificate FOLDER/app.pem --oauth-authority https://login.test --oauth-resource https://m.test",

@@ -2,7 +2,7 @@
 
 use std::{fmt::Write as _, path::Path, process::Stdio};
 
-use mailyard_exchange_sim::{Options, Scheme, Simulator};
+use mailyard_exchange_sim::{Options, Ready, Scheme, Simulator};
 use mailyard_tests::{Outcome, rule, stranger::free_address};
 use serde_json::Value;
 
@@ -20,6 +20,17 @@ impl Stage {
         std::fs::write(folder.path().join("password"), &simulator.ready().password)?;
         std::fs::write(folder.path().join("wrong"), "wrong")?;
         Ok(Self { simulator, folder })
+    }
+
+    /// What the DNS would say of its mail domain.
+    fn names(&self) -> String {
+        let Ready { ews_url, domain, .. } = self.simulator.ready();
+        let server = ews_url.trim_start_matches("https://").split('/').next().unwrap_or_default();
+        format!(
+            "{domain}:443=none,autodiscover.{domain}:443={server},autodiscover.{domain}:80=none,\
+             _autodiscover._tcp.{domain}=none,other.example:443=none,autodiscover.other.example:443=none,\
+             autodiscover.other.example:80=none,_autodiscover._tcp.other.example=none"
+        )
     }
 
     fn path(&self, name: &str) -> String {
@@ -53,7 +64,9 @@ async fn told(stage: &Stage, changes: &[(&'static str, String)]) -> Outcome<Stri
     }
     let output = tokio::process::Command::new(env!("CARGO_BIN_EXE_mailyard"))
         .args(["profile", "test", "-o", "json"])
-        .args(arguments.iter().flat_map(|(flag, value)| [*flag, value.as_str()]))
+        .args(arguments.iter().map(|(flag, value)| format!("{flag}={value}")))
+        .env("MAILYARD__EXCHANGE__RESOLVE", stage.names())
+        .env("MAILYARD__EXCHANGE__AUTODISCOVER_DOMAINS", "127.0.0.1")
         .env_remove("MAILYARD_DATA")
         .stdin(Stdio::null())
         .kill_on_drop(true)
@@ -179,6 +192,66 @@ async fn each_fault_of_a_handshake_has_its_reason() -> Outcome {
     assert_eq!(told(&stage, &ntlm).await?, "authenticate warning PROFILE_AUTH_SCHEME_CONFLICT");
     stage.simulator.fault(rule(r#"{"kind":"ntlm_reset"}"#)?)?;
     assert_eq!(told(&stage, &ntlm).await?, "authenticate failure PROFILE_AUTH_CONNECTION_NOT_KEPT");
+    stage.simulator.shutdown().await;
+    Ok(())
+}
+
+#[tokio::test]
+async fn a_server_is_looked_for_and_each_fault_of_that_is_told() -> Outcome {
+    let stage = Stage::start(&[Scheme::Basic]).await?;
+    let led = |to: &str| format!(r#"{{"kind":"redirect_url","target":"{to}"}}"#);
+    let mut wrong = String::new();
+    for (what, fault, change, expected) in [
+        ("nothing", String::new(), None, ""),
+        (
+            "an address that is none",
+            r#"{"kind":"autodiscover_error","code":"InvalidUser"}"#.to_owned(),
+            None,
+            "autodiscover failure MAILBOX_NOT_FOUND_ON_SERVER",
+        ),
+        (
+            "another domain",
+            led("https://mail.other.example/autodiscover/autodiscover.xml"),
+            None,
+            "autodiscover failure AUTODISCOVER_REDIRECT_FOREIGN",
+        ),
+        (
+            "plain HTTP",
+            led("http://autodiscover.exchange.test/autodiscover/autodiscover.xml"),
+            None,
+            "autodiscover failure AUTODISCOVER_REDIRECT_INSECURE",
+        ),
+        (
+            "a circle",
+            led("https://autodiscover.exchange.test/autodiscover/autodiscover.xml"),
+            None,
+            "autodiscover failure AUTODISCOVER_REDIRECT_LOOP",
+        ),
+        (
+            "a domain that says nothing",
+            String::new(),
+            Some(("--address", "nobody@other.example".to_owned())),
+            "autodiscover failure MAILBOX_LOCATION_UNKNOWN",
+        ),
+        (
+            "a wrong password",
+            String::new(),
+            Some(("--password-file", stage.path("wrong"))),
+            "authenticate failure PROFILE_AUTH_REJECTED",
+        ),
+    ] {
+        if !fault.is_empty() {
+            stage.simulator.fault(rule(&fault)?)?;
+        }
+        let mut changes = vec![("--url", String::new()), ("--autodiscover", "true".to_owned())];
+        changes.extend(change);
+        let told = told(&stage, &changes).await?;
+        stage.simulator.clear_faults();
+        if told != expected {
+            writeln!(wrong, "{what}: {told:?} and not {expected:?}")?;
+        }
+    }
+    assert_eq!(wrong, "");
     stage.simulator.shutdown().await;
     Ok(())
 }

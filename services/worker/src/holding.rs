@@ -1,12 +1,12 @@
 //! What is held of a mailbox's stored part, and kept the same as what is stored.
 
-use std::time::Duration;
+use std::{sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use mailyard_policy::Timestamp;
 use mailyard_store::{
     Error as StoreError,
-    holder::{Claimed, Commit, Fence, Holder},
+    holder::{Claimed, Commit, Fence, Holder, Place},
 };
 
 /// The wait before the store is asked again what became of a writing.
@@ -23,11 +23,13 @@ pub struct Holding {
     pub start: Option<Timestamp>,
     /// Rows of `inbound` may wait.
     pub has_inbound: bool,
+    /// Where the mailbox was found; `None`: it was not looked for, or nobody has read it yet.
+    pub place: Option<Arc<Place>>,
 }
 
 impl From<Claimed> for Holding {
     fn from(Claimed { fence, cursor, start, has_inbound, .. }: Claimed) -> Self {
-        Self { fence, cursor, start, has_inbound }
+        Self { fence, cursor, start, has_inbound, place: None }
     }
 }
 
@@ -53,13 +55,12 @@ impl Holding {
             }
             Err(StoreError::InDoubt(cause)) => {
                 let tried = self.fence;
-                *self = certain(|| Self::load(store, &tried)).await?;
+                let loaded = certain(|| Self::load(store, &tried)).await?;
                 // Nobody else writes under this fence.
-                if self.fence.commit_ver > tried.commit_ver {
-                    Ok(())
-                } else {
-                    Err(StoreError::Unavailable(cause))
-                }
+                let written = loaded.fence.commit_ver > tried.commit_ver;
+                let place = if written { next.place } else { self.place.take() };
+                *self = Self { place, ..loaded };
+                if written { Ok(()) } else { Err(StoreError::Unavailable(cause)) }
             }
             Err(error) => Err(error),
         }
@@ -73,6 +74,10 @@ impl Holding {
             cursor: commit.cursor.clone().or(before),
             start: commit.start.or(self.start.filter(|_| !commit.forget_cursor)),
             has_inbound: self.has_inbound || commit.leaves_inbound(),
+            place: match &commit.located {
+                Some(located) => Some(Arc::new(located.place.clone())),
+                None => self.place.clone(),
+            },
         }
     }
 }

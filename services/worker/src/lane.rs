@@ -7,7 +7,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
 };
 
-use mailyard_exchange::{Client, Config, Failure, Gate, Observer};
+use mailyard_exchange::{Autodiscover, Client, Failure, Gate};
 use mailyard_host::metrics::Profile as Label;
 use mailyard_policy::{
     Reason, Timestamp,
@@ -17,15 +17,14 @@ use mailyard_policy::{
     mailbox,
     operation::Direction,
     outbox,
-    outbox::{Capabilities, Execution},
-    profile::Access,
+    outbox::Capabilities,
     throttle,
 };
 use mailyard_store::{self as store, people::Profile};
 use secrecy::SecretString;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
-use crate::{settings::Settings, shared::Shared};
+use crate::{road::Roads, settings::Settings, shared::Shared};
 
 /// A profile as its mailboxes use it: replaced as a whole when people change it.
 pub struct Current {
@@ -37,25 +36,21 @@ pub struct Current {
     pub outbox: outbox::Rules,
     /// Its label in figures.
     pub label: Label,
-    incoming: Result<Client, Failure>,
-    outgoing: Result<Client, Failure>,
+    roads: Arc<Roads>,
 }
 
 impl Current {
-    /// The client that mail is read by.
+    /// The client that a direction is done by; `found`: the URL that Autodiscover found for the mailbox.
     ///
     /// # Errors
     /// What is wrong with the profile.
-    pub fn incoming(&self) -> Result<&Client, Failure> {
-        self.incoming.as_ref().map_err(Clone::clone)
+    pub fn client(&self, direction: Direction, found: Option<&str>) -> Result<Client, Failure> {
+        self.roads.client(direction, found)
     }
 
-    /// The client that mail is sent by.
-    ///
-    /// # Errors
-    /// What is wrong with the profile.
-    pub fn outgoing(&self) -> Result<&Client, Failure> {
-        self.outgoing.as_ref().map_err(Clone::clone)
+    /// Who looks for mailboxes; `None`: the profile says where they are.
+    pub fn autodiscover(&self) -> Option<Result<Autodiscover, Failure>> {
+        self.roads.autodiscover()
     }
 }
 
@@ -219,7 +214,7 @@ impl Lane {
         let mut current = current(&self.shared.settings, &self.shared, profile, secrets, &self.gate);
         if same_clients {
             // They have their connections, which are signed in, and their token.
-            (current.incoming, current.outgoing) = (before.incoming.clone(), before.outgoing.clone());
+            current.roads = before.roads.clone();
         }
         let probe = probe_state(&current);
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(current);
@@ -447,46 +442,12 @@ fn current(
     settings: &Settings,
     shared: &Shared,
     profile: Profile,
-    [incoming, outgoing]: [Option<SecretString>; 2],
+    secrets: [Option<SecretString>; 2],
     gate: &Gate,
 ) -> Current {
     let label = shared.metrics.profile(&profile.display_name);
-    let observer = {
-        let (metrics, label) = (shared.metrics.clone(), label.clone());
-        Observer(Arc::new(move |operation, failed, took| metrics.request(&label, operation, failed, took)))
-    };
-    let client = |direction, secret: Option<SecretString>| {
-        let missing = |reason, detail: &str| Failure::new(reason, Execution::Not, detail);
-        let url = profile
-            .url(direction)
-            .ok_or_else(|| missing(Reason::ProfileLocationMissing, "the profile has no URL"))?;
-        let credentials = profile.credentials(direction);
-        let password = secret.ok_or_else(|| match credentials.oauth {
-            Some(_) => missing(Reason::ProfileCertificateKeyMissing, "the profile has no private key"),
-            None => missing(Reason::ProfileAuthRejected, "the profile has no password"),
-        })?;
-        let config = Config {
-            url: url.to_owned(),
-            authentication: credentials.authentication,
-            user: credentials.user.clone(),
-            password,
-            oauth: credentials.oauth.clone(),
-            ca_pem: profile.ca_pem.clone(),
-            resolver: settings.resolver.clone(),
-            impersonate: credentials.access == Access::Impersonation,
-            request_deadline: settings.request_deadline(&profile),
-            connect_timeout: settings.connect_timeout,
-            largest_content: settings.portions.largest,
-            allow_plain_http: settings.allow_plain_http,
-            clock: shared.clocks.now,
-            observer: Some(observer.clone()),
-        };
-        Client::new(config, gate.clone())
-    };
-    let incoming = client(Direction::Incoming, incoming);
-    let outgoing =
-        if profile.sends_apart() { client(Direction::Outgoing, outgoing) } else { incoming.clone() };
+    let roads = Arc::new(Roads::new(shared, &label, &profile, secrets, gate));
     let rules = settings.mailbox_rules(&profile);
     let outbox = outbox::Rules { request_deadline: settings.request_deadline(&profile), ..settings.outbox };
-    Current { profile, rules, outbox, label, incoming, outgoing }
+    Current { profile, rules, outbox, label, roads }
 }

@@ -136,6 +136,7 @@ impl Actor for MailboxActor {
                 cursor: claimed.cursor,
                 start: claimed.start,
                 has_inbound: claimed.has_inbound,
+                place: None,
             }),
             busy: false,
             written: None,

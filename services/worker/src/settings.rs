@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mailyard_exchange::Resolver;
 use mailyard_host::config::Config;
-use mailyard_policy::{breaker, mailbox, outbox, tracking::Portions};
+use mailyard_policy::{breaker, discovery, mailbox, names::Domains, outbox, tracking::Portions};
 use mailyard_store::people::Profile;
 
 /// Numbers of the deployment.
@@ -24,6 +24,10 @@ pub struct Settings {
     pub connect_timeout: Duration,
     /// Where the names of servers lead.
     pub resolver: Resolver,
+    /// Domains that Autodiscover may lead to, besides that of a mailbox.
+    pub autodiscover_domains: Domains,
+    /// When a mailbox is looked for.
+    pub discovery: discovery::Rules,
     /// A turn that takes longer is given up.
     pub cycle_deadline: Duration,
     /// A turn that has taken so long lets others go first.
@@ -46,6 +50,8 @@ impl Default for Settings {
             request_deadline: Duration::from_secs(20),
             connect_timeout: Duration::from_secs(10),
             resolver: Resolver::default(),
+            autodiscover_domains: Domains::default(),
+            discovery: discovery::Rules::default(),
             cycle_deadline: Duration::from_mins(10),
             turn: Duration::from_secs(5),
             item_attempts: 5,
@@ -66,6 +72,8 @@ impl Settings {
             request_deadline: config.exchange.request_deadline,
             connect_timeout: config.exchange.connect_timeout,
             resolver: Resolver::new(config.exchange.resolve.clone()),
+            autodiscover_domains: config.exchange.autodiscover_domains.clone(),
+            discovery: discovery::Rules::default(),
             cycle_deadline: config.exchange.cycle_deadline,
             allow_plain_http: config.exchange.allow_plain_http,
             max_inflight: config.worker.max_inflight,

@@ -2,13 +2,13 @@
 
 use std::{sync::Arc, time::Duration};
 
-use mailyard_exchange::{Failure, Mailbox, Warrant};
+use mailyard_exchange::{Client, Failure, Mailbox, Warrant};
 use mailyard_policy::{
     Nature, Reason, Timestamp,
     breaker::Answer,
     id::{Attempt, MailboxId},
     mailbox::{Kept, Outcome},
-    operation::Kind,
+    operation::{Direction, Kind},
     reason::Scope,
 };
 use mailyard_store::{
@@ -77,6 +77,9 @@ pub enum Trouble {
     /// Exchange, or the road to it.
     #[error(transparent)]
     Exchange(#[from] Failure),
+    /// Autodiscover does not say where the mailbox is.
+    #[error(transparent)]
+    Nowhere(Failure),
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -89,7 +92,9 @@ impl Trouble {
     /// What the mailbox's machine is told.
     pub fn outcome(&self) -> Outcome {
         match self {
-            Self::Exchange(failure) => Outcome::Failed { reason: failure.reason, hint: failure.back_off },
+            Self::Exchange(failure) | Self::Nowhere(failure) => {
+                Outcome::Failed { reason: failure.reason, hint: failure.back_off }
+            }
             Self::Store(_) | Self::Lease => Outcome::OursFailed,
         }
     }
@@ -98,7 +103,9 @@ impl Trouble {
     pub fn answer(&self) -> Option<Answer> {
         match self {
             Self::Exchange(failure) => Some(answer_of(failure.reason)),
-            Self::Store(_) | Self::Lease => None,
+            // Whoever was asked need not be the server of other mailboxes; but the password is that of all.
+            Self::Nowhere(failure) if failure.reason.is_credential_fault() => Some(answer_of(failure.reason)),
+            Self::Nowhere(_) | Self::Store(_) | Self::Lease => None,
         }
     }
 
@@ -170,7 +177,7 @@ impl Turn {
     /// # Errors
     /// The failure of a profile that cannot be used as it is.
     pub fn incoming(&self) -> Result<Mailbox, Trouble> {
-        Ok(self.current.incoming()?.mailbox(self.wanted.address.as_str()))
+        Ok(self.client(Direction::Incoming)?.mailbox(self.wanted.address.as_str()))
     }
 
     /// The mailbox on the server that mail is sent through.
@@ -178,7 +185,11 @@ impl Turn {
     /// # Errors
     /// The failure of a profile that cannot be used as it is.
     pub fn outgoing(&self) -> Result<Mailbox, Trouble> {
-        Ok(self.current.outgoing()?.mailbox(self.wanted.address.as_str()))
+        Ok(self.client(Direction::Outgoing)?.mailbox(self.wanted.address.as_str()))
+    }
+
+    fn client(&self, direction: Direction) -> Result<Client, Failure> {
+        self.current.client(direction, self.holding.place.as_ref().and_then(|place| place.location.url()))
     }
 
     /// True once others should go first.
@@ -203,5 +214,22 @@ impl Turn {
             Some(deadline) => deadline.since(shared.now()),
             None => Duration::MAX,
         }))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use mailyard_policy::outbox::Execution;
+
+    use super::*;
+
+    #[test]
+    fn only_a_refused_password_of_autodiscover_is_everybodys() {
+        let answer = |reason| Trouble::Nowhere(Failure::new(reason, Execution::Not, "")).answer();
+        let rejected = Reason::ProfileAuthRejected;
+        assert_eq!(answer(rejected), Some(Answer::Fault(rejected)));
+        for reason in [Reason::ProfileDnsFailed, Reason::MailboxLocationUnknown, Reason::ExchangeServerBusy] {
+            assert_eq!(answer(reason), None, "{reason}");
+        }
     }
 }

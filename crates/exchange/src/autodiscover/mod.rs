@@ -21,7 +21,12 @@ use std::{
     time::Duration,
 };
 
-use mailyard_policy::{Reason, discovery::Standing, names::Domains, outbox::Execution};
+use mailyard_policy::{
+    Reason,
+    discovery::Standing,
+    names::{self, Domains},
+    outbox::Execution,
+};
 use rustls::ClientConfig;
 use secrecy::SecretString;
 use tokio::sync::OnceCell;
@@ -51,6 +56,29 @@ pub struct Config {
     pub deadline: Duration,
     /// The clock of the process.
     pub clock: Clock,
+}
+
+impl Config {
+    /// The account of a client, which has no URL yet. `domains`: as in the field.
+    pub fn of(client: &crate::Config, domains: Domains) -> Self {
+        Self {
+            authentication: client.authentication,
+            user: client.user.clone(),
+            password: client.password.clone(),
+            ca_pem: client.ca_pem.clone(),
+            resolver: client.resolver.clone(),
+            domains,
+            connect_timeout: client.connect_timeout,
+            place_deadline: client.request_deadline,
+            deadline: client.request_deadline * 3,
+            clock: client.clock,
+        }
+    }
+
+    /// True if a host may be shown the password for a mailbox of this domain.
+    fn trusts(&self, home: &str, host: &str) -> bool {
+        names::is_within(host, home) || self.domains.hold(host)
+    }
 }
 
 /// How a place is asked.
@@ -156,6 +184,12 @@ impl Autodiscover {
         Ok(Self { inner: Arc::new(inner) })
     }
 
+    /// True if a URL that was found before for this mailbox may still be shown the password.
+    pub fn trusts(&self, address: &str, ews_url: &str) -> bool {
+        let home = names::domain_of(address).unwrap_or_default();
+        candidate::check_ews(ews_url, |host| self.inner.config.trusts(home, host)).is_ok()
+    }
+
     /// Looks for a mailbox by its primary address. Who asks for the same one meanwhile gets the same answer.
     pub async fn discover(&self, address: &str) -> Arc<Discovery> {
         let search = self.inner.under_way(address);
@@ -209,6 +243,21 @@ impl Outcome {
             Self::Led => "led",
             Self::Failed => "failed",
         }
+    }
+}
+
+impl fmt::Display for Attempt {
+    /// One line for people.
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { url, method, outcome, reason, duration, evidence } = self;
+        write!(out, "{method} {url} {outcome}")?;
+        if let Some(reason) = reason {
+            write!(out, " {reason}")?;
+        }
+        write!(out, " in {} ms", duration.as_millis())?;
+        // Evidence is what strangers said: it must not become a line of its own.
+        let evidence: String = evidence.split_whitespace().collect::<Vec<_>>().join(" ");
+        if evidence.is_empty() { Ok(()) } else { write!(out, ": {evidence}") }
     }
 }
 

@@ -121,7 +121,7 @@ impl Search<'_> {
     }
 
     fn trusts(&self, host: &str) -> bool {
-        names::is_within(host, &self.home) || self.inner.config.domains.hold(host)
+        self.inner.config.trusts(&self.home, host)
     }
 
     /// The first URL that may be shown the password.

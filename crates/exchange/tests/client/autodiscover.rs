@@ -536,3 +536,19 @@ async fn hostile_answers_are_failures() {
         assert!(!all.contains("geheim") && !all.contains("Basic ") && !all.contains("anna"), "{all}");
     }
 }
+
+#[tokio::test]
+async fn a_url_that_was_found_is_trusted_as_long_as_its_domain_is() {
+    let world = World::default();
+    for (domains, url, expected) in [
+        ("", "https://mail.example.org/EWS/Exchange.asmx", true),
+        ("", "http://mail.example.org/EWS/Exchange.asmx", false),
+        ("", "https://mail.example.net/EWS/Exchange.asmx", false),
+        ("example.net", "https://mail.example.net/EWS/Exchange.asmx", true),
+        ("example.net", "no URL", false),
+    ] {
+        let domains = domains.parse().expect("domains");
+        let client = client(Config { domains, ..world.config() });
+        assert_eq!(client.trusts("anna@example.org", url), expected, "{url}");
+    }
+}

@@ -124,6 +124,12 @@ CREATE TABLE cursor(
   mailbox_id BLOB PRIMARY KEY REFERENCES mailbox, org TEXT NOT NULL, value BLOB NOT NULL
 ) STRICT;
 
+-- where Autodiscover found a mailbox, and whoever was asked, one line each
+CREATE TABLE location(
+  mailbox_id BLOB PRIMARY KEY REFERENCES mailbox, org TEXT NOT NULL, known TEXT NOT NULL,
+  profile_id BLOB NOT NULL, revision INTEGER NOT NULL, attempts TEXT NOT NULL
+) STRICT;
+
 CREATE TABLE inbound(
   mailbox_id BLOB NOT NULL, item_id TEXT NOT NULL, org TEXT NOT NULL,
   state TEXT NOT NULL,                      -- seen, moving, quarantined

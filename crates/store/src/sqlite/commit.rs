@@ -14,7 +14,7 @@ use sqlx::{Row as _, sqlite::SqliteRow};
 use super::{
     SqliteStore, Tx, commit,
     count::Deltas,
-    outgoing,
+    location, outgoing,
     rows::{Columns as _, Key as _, duration_millis, millis},
     script::{ROWS, Script},
     test_run,
@@ -60,8 +60,20 @@ impl SqliteStore {
     /// Two scripts: the fence with the questions, and then everything that follows from the answers.
     pub(super) async fn write(&self, fence: &Fence, change: Commit) -> Result<Committed> {
         let mut tx = self.begin().await?;
-        let Commit { cursor, forget_cursor, start, seen, items, delivery, kept, test, facts, cycle, at } =
-            change;
+        let Commit {
+            cursor,
+            forget_cursor,
+            start,
+            seen,
+            items,
+            delivery,
+            kept,
+            test,
+            located,
+            facts,
+            cycle,
+            at,
+        } = change;
         let seen = waiting(seen, &items);
         let (tracked, others) = divide(items);
         let entry = Entry { at, start, begins_anew: forget_cursor, cycle: cycle.is_some() };
@@ -82,12 +94,9 @@ impl SqliteStore {
         let (new_records, joined) = (plan.new_records(), plan.joined);
         tell(&mut script, &scope.org, &plan.facts.drain(..).chain(facts).collect::<Vec<_>>());
         let links = plan.store(&mut script, &scope);
-        if let Some(kept) = kept {
-            keep(&mut script, &scope, &kept);
-        }
-        if let Some(cycle) = cycle {
-            keep_cycle(&mut script, &scope, &cycle);
-        }
+        kept.iter().for_each(|kept| keep(&mut script, &scope, kept));
+        cycle.iter().for_each(|cycle| keep_cycle(&mut script, &scope, cycle));
+        located.iter().for_each(|located| location::keep(&mut script, &scope, located));
         script.run(&mut tx).await?;
         track::link(&mut tx, &scope, links).await?;
         if let Some((operation, outcome)) = test {

@@ -17,8 +17,8 @@ use super::{
 use crate::{
     Error, Result,
     holder::{
-        Claimed, Claims, Commit, Committed, Fence, Holder, Inbound, InboundState, Lane, Outgoing, Standing,
-        Wanted,
+        Claimed, Claims, Commit, Committed, Fence, Holder, Inbound, InboundState, Lane, Located, Outgoing,
+        Standing, Wanted,
     },
 };
 
@@ -58,6 +58,10 @@ impl Holder for SqliteStore {
         .fetch_all(&self.readers)
         .await?;
         rows.iter().map(read_inbound).collect()
+    }
+
+    async fn located(&self, mailbox: MailboxId) -> Result<Option<Located>> {
+        self.last_located(mailbox).await
     }
 
     async fn known_tests(&self, ids: &[OutgoingId]) -> Result<Vec<OutgoingId>> {

@@ -6,7 +6,8 @@ use bytes::Bytes;
 use mailyard_policy::{
     Reason, Timestamp,
     alert::{Fact, Regarding, What},
-    id::{self, Epoch, Incarnation, MailboxId, Nonce, Org, OutgoingId, ProfileId, UploadId},
+    discovery::{Found, Location, Miss},
+    id::{self, Epoch, Incarnation, MailboxId, Nonce, Org, OutgoingId, ProfileId, Revision, UploadId},
     mailbox::Kept,
     operation::{Kind, State},
     outbox::Capabilities,
@@ -14,7 +15,7 @@ use mailyard_policy::{
 use mailyard_store::{
     Store,
     fleet::SoleHolder,
-    holder::{Body, Claims, Commit, Cycle, Fence, InboundState, Item, Lane, SeenItem},
+    holder::{Body, Claims, Commit, Cycle, Fence, InboundState, Item, Lane, Located, Place, SeenItem},
     people::{Approval, NewMailbox, Profile, Secrets, Selection},
     query::{Filter, Operator},
 };
@@ -277,6 +278,31 @@ pub async fn mailboxes_without_a_profile_hide_nobodys_wishes(store: Arc<dyn Stor
 
 fn seen(items: &[(&str, Option<Timestamp>)]) -> Vec<SeenItem> {
     items.iter().map(|(id, received)| SeenItem { item_id: (*id).to_owned(), received: *received }).collect()
+}
+
+pub async fn a_place_is_kept_with_its_attempts(store: Arc<dyn Store>) {
+    let (world, mut claimed) = World::with_mailboxes(store.clone(), 2).await;
+    let stale = claimed.remove(0).fence;
+    let mut fence = stale;
+    assert_eq!(store.located(fence.mailbox).await.unwrap(), None);
+    let missed = Miss { at: at(1), reason: Reason::ProfileDnsFailed, times: 1, back_off: None };
+    let place = Place {
+        location: Location { missed: Some(missed), ..Location::default() },
+        profile: (world.profile, Revision(1)),
+    };
+    let attempts = Some(vec!["soap https://a.example failed".to_owned(), "srv b.example failed".to_owned()]);
+    let nothing = Located { place: place.clone(), attempts: attempts.clone() };
+    world.commit(&mut fence, Commit { located: Some(nothing.clone()), ..Commit::default() }).await;
+    assert_eq!(store.located(fence.mailbox).await.unwrap(), Some(nothing));
+    let url = "https://mail.example/EWS".to_owned();
+    let location = Location { found: Some(Found { url, at: at(2), doubted: true }), missed: None };
+    let found = Place { location, ..place };
+    let doubted = Located { place: found.clone(), attempts: None };
+    world.commit(&mut fence, Commit { located: Some(doubted.clone()), ..Commit::default() }).await;
+    let kept = store.located(fence.mailbox).await.unwrap();
+    assert_eq!(kept, Some(Located { place: found, attempts }), "what was asked stays");
+    fenced(&store.commit(&stale, Commit { located: Some(doubted), ..Commit::default() }).await);
+    assert_eq!(store.located(claimed[0].fence.mailbox).await.unwrap(), None, "another mailbox has none");
 }
 
 pub async fn seen_items_are_added_once(store: Arc<dyn Store>) {

@@ -10,12 +10,15 @@ use mailyard_policy::{
 use mailyard_store::holder::Lane;
 use mailyard_wire::{
     FieldMask,
-    admin::{Credentials, GetProfileRequest, ListProfilesRequest, Profile, UpdateProfileRequest},
+    admin::{
+        Authentication, Credentials, GetProfileRequest, ListProfilesRequest, Profile, TestConnectionRequest,
+        UpdateProfileRequest,
+    },
     convert::duration,
 };
 use secrecy::ExposeSecret as _;
 
-use crate::house::{House, PARENT, PASSWORD, answered, create, name, profile, told};
+use crate::house::{House, PARENT, PASSWORD, answered, create, credentials, name, profile, told};
 
 type Change = (&'static str, fn(&mut Profile));
 
@@ -57,6 +60,15 @@ const WRONG: &[Change] = &[
     ("too many connections", |it| it.max_connections = 301),
     ("far too many connections", |it| it.max_connections = 65_546),
     ("a long interval", |it| it.min_poll_interval = Some(duration(std::time::Duration::from_mins(1441)))),
+    ("autodiscover beside a URL", |it| {
+        it.autodiscover = true;
+        it.outgoing_url.clear();
+    }),
+    ("autodiscover with an application", |it| {
+        it.autodiscover = true;
+        (it.incoming_url, it.outgoing_url) = (String::new(), String::new());
+        *own(it) = Credentials { authentication: Authentication::Oauth.into(), ..Credentials::default() };
+    }),
     ("an idle period of nothing", |it| it.idle_max = Some(duration(std::time::Duration::ZERO))),
     ("a deadline longer than the deployment's", |it| {
         it.request_deadline = Some(duration(std::time::Duration::from_secs(21)));
@@ -95,6 +107,52 @@ async fn what_is_wrong_with_a_profile_is_said_field_by_field() {
     }
     insta::assert_snapshot!(table);
     assert_eq!(house.store.profiles(None).await.unwrap().len(), 1, "nothing else was made");
+}
+
+#[tokio::test]
+async fn a_profile_has_urls_or_autodiscover() {
+    let house = House::new().await;
+    let asked = Profile {
+        autodiscover: true,
+        incoming_url: String::new(),
+        outgoing_url: String::new(),
+        credentials: Some(Credentials { user: "CONTOSO\\svc".into(), ..credentials("", "secret") }),
+        ..profile()
+    };
+    let made = answered(house.profiles().create_profile(create(asked)).await);
+    assert!(made.autodiscover && made.incoming_url.is_empty() && made.outgoing_url.is_empty());
+    let mut table = String::new();
+    let request = TestConnectionRequest { name: made.name.clone(), ..TestConnectionRequest::default() };
+    let _ = writeln!(
+        table,
+        "a test without an address: {}",
+        told(house.profiles().test_connection(request).await)
+    );
+    let url = "https://mail.contoso.example/EWS/Exchange.asmx";
+    let changes: [(&str, &[&str], &str, bool); 4] = [
+        ("no autodiscover and no URL", &["autodiscover"], "", false),
+        ("one URL", &["incoming_url"], url, false),
+        ("both, and autodiscover", &["incoming_url", "outgoing_url", "autodiscover"], url, true),
+        ("both", &["incoming_url", "outgoing_url"], url, false),
+    ];
+    for (what, mask, url, autodiscover) in changes {
+        let changed = Profile {
+            name: made.name.clone(),
+            incoming_url: url.into(),
+            outgoing_url: url.into(),
+            autodiscover,
+            ..Profile::default()
+        };
+        let told = match house.profiles().update_profile(update(changed, mask)).await {
+            Ok(done) => format!("autodiscover {}", done.into_inner().autodiscover),
+            Err(refused) => told::<Profile>(Err(refused)),
+        };
+        let _ = writeln!(table, "{what}: {told}");
+    }
+    let back = Profile { name: made.name, autodiscover: true, ..Profile::default() };
+    let back = answered(house.profiles().update_profile(update(back, &["autodiscover"])).await);
+    assert!(back.autodiscover && back.incoming_url.is_empty(), "Autodiscover takes the place of the URLs");
+    insta::assert_snapshot!(table);
 }
 
 #[tokio::test]

@@ -66,7 +66,7 @@ pub enum Profile {
     Test {
         /// The name of a profile
         #[arg(conflicts_with_all = ["url", "incoming_url", "outgoing_url", "ca_file", "max_connections",
-            "request_deadline", "Incoming", "Outgoing"])]
+            "request_deadline", "autodiscover", "Incoming", "Outgoing"])]
         name: Option<String>,
         /// The mailbox whose Inbox is read; without it the service account's own
         #[arg(long)]
@@ -182,7 +182,8 @@ fn object(profile: &admin::Profile) -> Object {
         .text("id", &profile.uid)
         .text("description", &profile.description)
         .text("incoming_url", &profile.incoming_url)
-        .text("outgoing_url", &profile.outgoing_url);
+        .text("outgoing_url", &profile.outgoing_url)
+        .flag("autodiscover", profile.autodiscover);
     let object = credentials(object, &profile.credentials.clone().unwrap_or_default());
     let object = match &profile.outgoing_credentials {
         Some(own) => object.object("outgoing_credentials", credentials(Object::new(), own)),

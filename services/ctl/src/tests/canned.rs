@@ -4,10 +4,10 @@ use mailyard_wire::{
     Duration, Timestamp,
     admin::{
         Access, Alert, AlertCount, AlertLevel, AlertScope, AlertState, Approval, Authentication,
-        Capabilities, ConnectionStep, ConnectionTest, Credentials, Cycle, CycleOutcome, LongState, Mailbox,
-        MailboxKind, MailboxOperation, MailboxOperations, MailboxState, MailboxTestResult, Method, OAuth,
-        Operation, OperationCount, OperationKind, OperationState, Profile, ProfileStatus, Settings, Status,
-        StepOutcome, TestResult, TestStatus, WatchOperationResponse, Why, WorkerStatus,
+        Capabilities, ConnectionStep, ConnectionTest, Credentials, Cycle, CycleOutcome, Location, LongState,
+        Mailbox, MailboxKind, MailboxOperation, MailboxOperations, MailboxState, MailboxTestResult, Method,
+        OAuth, Operation, OperationCount, OperationKind, OperationState, Profile, ProfileStatus, Settings,
+        Status, StepOutcome, TestResult, TestStatus, WatchOperationResponse, Why, WorkerStatus,
     },
     records::{Direction, Email, EmailState},
 };
@@ -131,6 +131,16 @@ pub fn cycle() -> Cycle {
         items: 3,
         outcome: CycleOutcome::Throttled.into(),
         reason: "EXCHANGE_SERVER_BUSY".into(),
+    }
+}
+
+pub fn location() -> Location {
+    Location {
+        ews_url: "https://mail.contoso.test/EWS/Exchange.asmx".into(),
+        find_time: at(0),
+        doubted: true,
+        reason: "PROFILE_DNS_FAILED".into(),
+        attempts: vec!["srv _autodiscover._tcp.contoso.test failed PROFILE_DNS_FAILED in 3 ms".into()],
     }
 }
 

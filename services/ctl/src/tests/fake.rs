@@ -179,6 +179,7 @@ service! { MailboxService {
         cycles: vec![canned::cycle()],
         from_holder: true,
         work: "polls".into(),
+        location: Some(canned::location()),
     };
 } }
 

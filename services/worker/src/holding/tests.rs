@@ -13,7 +13,7 @@ use mailyard_policy::{
 };
 use mailyard_store::{
     Result,
-    holder::{Claims, Committed, Inbound, Item, Lane, Outgoing, SeenItem, Standing, Wanted},
+    holder::{Claims, Committed, Inbound, Item, Lane, Located, Outgoing, SeenItem, Standing, Wanted},
 };
 
 use super::*;
@@ -170,6 +170,9 @@ impl Holder for Doubtful {
         gone()
     }
     async fn inbound(&self, _: MailboxId, _: u32) -> Result<Vec<Inbound>> {
+        gone()
+    }
+    async fn located(&self, _: MailboxId) -> Result<Option<Located>> {
         gone()
     }
     async fn known_tests(&self, _: &[OutgoingId]) -> Result<Vec<OutgoingId>> {

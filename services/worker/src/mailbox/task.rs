@@ -22,6 +22,7 @@ use super::Message;
 use crate::{
     holding::Holding,
     lane::Lane,
+    locate::{doubt, locate},
     poll, send,
     shared::Shared,
     test::{self, Findings},
@@ -100,7 +101,7 @@ impl Task {
         let (metrics, label) = (&self.shared.metrics, &turn.current.label);
         metrics.poll_began(label, kind_of(self.work), turn.start.since(self.due));
         let worked = {
-            let work = work(&mut turn, &self.lane, self.work);
+            let work = located(&mut turn, &self.lane, self.work);
             let deadline = self.shared.settings.cycle_deadline;
             tokio::select! {
                 worked = tokio::time::timeout(deadline, work) => worked.unwrap_or_else(|_| {
@@ -132,6 +133,21 @@ struct Worked {
     answer: Option<breaker::Answer>,
     /// It was dropped in the middle: what it held may not be what is stored.
     spoiled: bool,
+}
+
+/// Finds out where the mailbox is, works there, and doubts the place if that fails.
+async fn located(turn: &mut Turn, lane: &Lane, what: Work) -> Worked {
+    if let Err(trouble) = Box::pin(locate(turn)).await {
+        return Worked { answer: trouble.answer(), result: Err(trouble), tested: None, spoiled: false };
+    }
+    let worked = work(turn, lane, what).await;
+    match worked.failed() {
+        Some(reason) => match doubt(turn, reason).await {
+            Ok(()) => worked,
+            Err(trouble) => Worked { result: Err(trouble), tested: None, ..worked },
+        },
+        None => worked,
+    }
 }
 
 async fn work(turn: &mut Turn, lane: &Lane, work: Work) -> Worked {
@@ -188,6 +204,18 @@ pub(super) fn word_of(work: Work) -> &'static str {
 }
 
 impl Worked {
+    /// Why Exchange did not do what was asked.
+    fn failed(&self) -> Option<Reason> {
+        let of_test = self.tested.iter().flatten().flatten().find_map(|tested| match tested {
+            machine::Tested::Fails { reason, .. } => Some(*reason),
+            machine::Tested::Works => None,
+        });
+        match &self.result {
+            Err(Trouble::Exchange(failure)) => Some(failure.reason),
+            _ => of_test,
+        }
+    }
+
     /// The figures of a turn, and its place in the trace.
     fn tell(&self, turn: &Turn, work: Work) {
         let (metrics, label, kind) = (&turn.shared.metrics, &turn.current.label, kind_of(work));
@@ -206,7 +234,7 @@ impl Worked {
                 metrics.fenced_write(kind);
                 TurnFigure::Fenced
             }
-            Err(Trouble::Exchange(failure)) => {
+            Err(Trouble::Exchange(failure) | Trouble::Nowhere(failure)) => {
                 Span::current().record("reason", failure.reason.code());
                 TurnFigure::Failed(failure.reason)
             }

@@ -2,10 +2,14 @@
 
 use mailyard_policy::{
     Timestamp,
+    discovery::Found,
     mailbox::CYCLES,
     operation::{Kind, NextRun},
 };
-use mailyard_store::{holder::Cycle, people::Mailbox};
+use mailyard_store::{
+    holder::{Cycle, Located},
+    people::Mailbox,
+};
 use mailyard_wire::{
     admin::{self, ExplainMailboxResponse, OperationKind},
     cluster::{HeldCycle, HeldMailbox, HeldOperation},
@@ -18,6 +22,7 @@ use crate::api::{Api, refuse::Told as _, words::code};
 impl Api {
     pub(super) async fn explanation(&self, mailbox: &Mailbox) -> Result<ExplainMailboxResponse, Status> {
         let mut views = self.views(&mailbox.org).await?;
+        let location = self.store.located(mailbox.set.id).await.told()?.map(location);
         let held = self.leader.explain(mailbox.set.id).await;
         let stored = self.store.cycles(mailbox.set.id).await.told()?;
         let stored = stored.iter().map(stored_cycle);
@@ -27,6 +32,7 @@ impl Api {
                 cycles: stored.collect(),
                 from_holder: false,
                 work: String::new(),
+                location,
             });
         };
         let HeldMailbox { operations, cycles, work } = held;
@@ -45,6 +51,7 @@ impl Api {
             cycles: continued(cycles.into_iter().map(held_cycle).collect(), stored),
             from_holder: true,
             work,
+            location,
         })
     }
 }
@@ -56,6 +63,19 @@ fn continued(mut held: Vec<admin::Cycle>, stored: impl Iterator<Item = admin::Cy
     held.extend(stored.filter(|cycle| oldest.is_none_or(|oldest| begun(cycle) < Some(oldest))));
     held.truncate(CYCLES);
     held
+}
+
+fn location(located: Located) -> admin::Location {
+    let Located { place, attempts } = located;
+    let missed = code(place.location.missed.map(|miss| miss.reason));
+    let shown =
+        admin::Location { reason: missed, attempts: attempts.unwrap_or_default(), ..Default::default() };
+    match place.location.found {
+        Some(Found { url, at, doubted }) => {
+            admin::Location { ews_url: url, find_time: Some(timestamp(at)), doubted, ..shown }
+        }
+        None => shown,
+    }
 }
 
 fn next_run(held: &HeldOperation) -> Option<NextRun> {

@@ -1,17 +1,15 @@
 //! Test Connection: what a client of the profile's server sees, step by step. Enables and disables nothing.
 
-use mailyard_exchange::{Client, Config, Gate, Subject, test_connection};
+mod message;
+mod road;
+
+use mailyard_exchange::{Autodiscover, Config, Gate, autodiscover};
 use mailyard_policy::{
-    Reason,
-    connection_test::{Step, StepName, StepOutcome},
-    id::ProfileId,
-    operation::Direction,
-    profile::Access,
+    Reason, connection_test::StepName, id::ProfileId, operation::Direction, profile::Access,
 };
 use mailyard_store::people::{ConnectionTest, Profile, Secrets};
 use mailyard_wire::{
-    admin::{self, ConnectionStep, TestConnectionRequest, TestConnectionResponse},
-    convert::{duration, timestamp},
+    admin::{self, TestConnectionRequest, TestConnectionResponse},
     name,
     status::refusal,
 };
@@ -20,8 +18,10 @@ use tokio::sync::mpsc;
 use tokio_stream::wrappers::ReceiverStream;
 use tonic::Status;
 
+pub(super) use self::message::last;
+use self::road::Road;
 use super::{Draft, draft, name_or_profile};
-use crate::api::{Api, input::Input, new_id, refuse::Told as _, words::code};
+use crate::api::{Api, input::Input, new_id, refuse::Told as _};
 
 /// Steps as they end.
 pub(super) type Steps = ReceiverStream<Result<TestConnectionResponse, Status>>;
@@ -42,7 +42,7 @@ impl Api {
             (name, None) if is_stored => self.stored(name).await?,
             _ => return Err(name_or_profile()),
         };
-        let roads = self.roads(&profile, secrets)?;
+        let roads = self.roads(&profile, secrets, address.as_deref())?;
         let (tell, told) = mpsc::channel(roads.len() * StepName::ALL.len());
         let (store, at) = (self.store.clone(), self.now());
         tokio::spawn(async move {
@@ -51,7 +51,7 @@ impl Api {
                 for road in &roads {
                     road.test(address.as_deref(), |step| {
                         // There is room for all of them.
-                        let _gone = tell.try_send(Ok(told_step(road.direction, &step)));
+                        let _gone = tell.try_send(Ok(message::told(road.direction, &step)));
                         steps.push((road.direction, step));
                     })
                     .await;
@@ -71,18 +71,27 @@ impl Api {
     }
 
     /// How mail is read, and how it is sent if that is another road.
-    fn roads(&self, profile: &Profile, secrets: Secrets) -> Result<Vec<Road>, Status> {
+    fn roads(&self, profile: &Profile, secrets: Secrets, address: Option<&str>) -> Result<Vec<Road>, Status> {
         let apart = profile.sends_apart();
         let directions = [(Direction::Incoming, secrets.incoming), (Direction::Outgoing, secrets.outgoing)];
         let mut roads = Vec::with_capacity(2);
         for (direction, secret) in directions.into_iter().take(if apart { 2 } else { 1 }) {
-            let credentials = profile.credentials(direction);
-            roads.push(Road {
-                direction: apart.then_some(direction),
-                client: self.client(profile, direction, secret)?,
-                user: credentials.user.clone(),
-                impersonates: credentials.access == Access::Impersonation,
-            });
+            let config = self.config(profile, direction, secret)?;
+            let direction = apart.then_some(direction);
+            let gate = Gate::new(profile.id, profile.max_connections, None, self.clock);
+            let road = if profile.autodiscovers() {
+                if address.is_none() && !config.user.contains('@') {
+                    let detail =
+                        "autodiscover looks for a mailbox, and the user name is no address: name one";
+                    return Err(refusal(Reason::FieldInvalid, "address", detail));
+                }
+                let domains = self.deployment.autodiscover_domains.clone();
+                Autodiscover::new(autodiscover::Config::of(&config, domains))
+                    .map(|search| Road::found_by(direction, search, config, gate))
+            } else {
+                Road::to(direction, config, gate)
+            };
+            roads.push(road.map_err(|failure| refusal(failure.reason, "", &failure.detail))?);
         }
         Ok(roads)
     }
@@ -106,18 +115,18 @@ impl Api {
         Ok((profile, Secrets { outgoing, ..secrets }))
     }
 
-    fn client(
+    fn config(
         &self,
         profile: &Profile,
         direction: Direction,
         secret: Option<SecretString>,
-    ) -> Result<Client, Status> {
+    ) -> Result<Config, Status> {
         let password = secret.ok_or_else(|| {
             refusal(Reason::FieldInvalid, "name", "the profile has no password yet; set one first")
         })?;
         let credentials = profile.credentials(direction);
         let longest = self.deployment.request_deadline;
-        let config = Config {
+        Ok(Config {
             observer: None,
             url: profile.url(direction).unwrap_or_default().to_owned(),
             authentication: credentials.authentication,
@@ -132,67 +141,6 @@ impl Api {
             largest_content: NO_CONTENT,
             allow_plain_http: self.deployment.allow_plain_http,
             clock: self.clock,
-        };
-        let gate = Gate::new(profile.id, profile.max_connections, None, self.clock);
-        Client::new(config, gate).map_err(|failure| refusal(failure.reason, "", &failure.detail))
-    }
-}
-
-/// A way to a server.
-struct Road {
-    /// What goes by it; `None`: everything.
-    direction: Option<Direction>,
-    client: Client,
-    user: String,
-    impersonates: bool,
-}
-
-impl Road {
-    async fn test(&self, mailbox: Option<&str>, tell: impl FnMut(Step) + Send) {
-        let subject = Subject { mailbox, user: &self.user, impersonates: self.impersonates };
-        test_connection(&self.client, subject, tell).await;
-    }
-}
-
-fn told_step(direction: Option<Direction>, step: &Step) -> TestConnectionResponse {
-    TestConnectionResponse { step: Some(message(direction, step)) }
-}
-
-/// The test as it was kept.
-pub(super) fn last(test: &ConnectionTest) -> admin::ConnectionTest {
-    let worst = test.steps.iter().map(|(_, step)| step.outcome).max_by_key(|outcome| match outcome {
-        StepOutcome::Skipped => 0,
-        StepOutcome::Success => 1,
-        StepOutcome::Warning => 2,
-        StepOutcome::Failure => 3,
-    });
-    admin::ConnectionTest {
-        time: Some(timestamp(test.at)),
-        address: test.address.clone().unwrap_or_default(),
-        outcome: worst.map_or(admin::StepOutcome::Unspecified, outcome).into(),
-        steps: test.steps.iter().map(|(direction, step)| message(*direction, step)).collect(),
-    }
-}
-
-fn message(direction: Option<Direction>, step: &Step) -> ConnectionStep {
-    ConnectionStep {
-        name: step.name.word().to_owned(),
-        outcome: outcome(step.outcome).into(),
-        duration: Some(duration(step.duration)),
-        evidence: step.evidence.clone(),
-        reason: code(step.reason),
-        remedy: step.remedy().unwrap_or_default().to_owned(),
-        direction: direction.map(|direction| direction.word().to_owned()).unwrap_or_default(),
-        request: step.request.clone(),
-        response: step.response.clone(),
-    }
-}
-
-const fn outcome(outcome: StepOutcome) -> admin::StepOutcome {
-    match outcome {
-        StepOutcome::Success => admin::StepOutcome::Success,
-        StepOutcome::Warning => admin::StepOutcome::Warning,
-        StepOutcome::Failure => admin::StepOutcome::Failure,
-        StepOutcome::Skipped => admin::StepOutcome::Skipped,
+        })
     }
 }

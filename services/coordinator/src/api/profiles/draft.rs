@@ -1,13 +1,14 @@
 //! A profile while it is made or changed: fields of a message are put in, and everything is checked.
 
 mod credentials;
+mod location;
 
 use std::time::Duration;
 
-use mailyard_exchange::{Client, Config, Endpoint, Gate, Resolver};
+use mailyard_exchange::{Client, Config, Gate, Resolver};
 use mailyard_host::clock;
 use mailyard_policy::{
-    Reason, Timestamp,
+    Timestamp,
     id::{Org, ProfileId, Revision},
     outbox::Capabilities,
     profile::{Authentication, Credentials},
@@ -35,6 +36,7 @@ const FIELDS: &[&str] = &[
     "description",
     "incoming_url",
     "outgoing_url",
+    "autodiscover",
     "credentials.authentication",
     "credentials.access",
     "credentials.user",
@@ -68,7 +70,6 @@ const FIELDS: &[&str] = &[
 const DEFAULT_CONNECTIONS: u16 = 10;
 const MAX_CONNECTIONS: u16 = 300;
 const LONGEST_INTERVAL: Duration = Duration::from_hours(24);
-const LONGEST_URL: usize = 2048;
 const LARGEST_CA: usize = 256 << 10;
 
 /// True if a message without a mask sets this field.
@@ -78,6 +79,7 @@ fn is_set(message: &admin::Profile, field: &str) -> bool {
         "description" => !message.description.is_empty(),
         "incoming_url" => !message.incoming_url.is_empty(),
         "outgoing_url" => !message.outgoing_url.is_empty(),
+        "autodiscover" => message.autodiscover,
         "ca_pem" => message.ca_pem.is_some(),
         "process_email_from" => message.process_email_from.is_some(),
         "min_poll_interval" => message.min_poll_interval.is_some(),
@@ -124,6 +126,8 @@ pub(super) struct Draft<'a> {
     profile: Profile,
     incoming: credentials::Draft,
     outgoing: Option<credentials::Draft>,
+    /// The servers are found by Autodiscover.
+    autodiscover: bool,
     deployment: &'a Deployment,
     input: Input,
 }
@@ -154,19 +158,26 @@ impl<'a> Draft<'a> {
             create_time: at,
             revision: Revision(0),
         };
-        Self::of(profile, deployment)
+        Self { autodiscover: false, ..Self::of(profile, deployment) }
     }
 
     /// A stored profile that is to be changed.
     pub(super) fn of(profile: Profile, deployment: &'a Deployment) -> Self {
         let incoming = credentials::Draft::of(INCOMING, profile.credentials.clone());
         let outgoing = profile.outgoing_credentials.clone().map(|own| credentials::Draft::of(OUTGOING, own));
-        Self { profile, incoming, outgoing, deployment, input: Input::default() }
+        let autodiscover = profile.autodiscovers();
+        Self { profile, incoming, outgoing, autodiscover, deployment, input: Input::default() }
     }
 
     /// Puts these fields of the message in.
     pub(super) fn apply(&mut self, message: &admin::Profile, fields: &[&str]) {
         let had_owner = self.profile.owner_email.is_some();
+        if fields.contains(&"autodiscover") {
+            self.autodiscover = message.autodiscover;
+        } else if ["incoming_url", "outgoing_url"].iter().any(|it| fields.contains(it) && is_set(message, it))
+        {
+            self.autodiscover = false;
+        }
         for field in fields {
             self.apply_credentials(message, field);
             self.apply_reach(message, field);
@@ -190,6 +201,9 @@ impl<'a> Draft<'a> {
         for draft in [Some(&mut self.incoming), self.outgoing.as_mut()].into_iter().flatten() {
             draft.settle(&mut self.input);
         }
+        let by_token = |own: &credentials::Draft| own.credentials.authentication == Authentication::OAuth;
+        let by_token = by_token(&self.incoming) || self.outgoing.as_ref().is_some_and(by_token);
+        location::settle(&mut self.profile, self.autodiscover, by_token, &mut self.input);
         self.input.done()?;
         let (outgoing_credentials, outgoing) = self.outgoing.map(|own| (own.credentials, own.secret)).unzip();
         let secrets = Secrets { incoming: self.incoming.secret, outgoing: outgoing.flatten() };
@@ -218,7 +232,7 @@ impl<'a> Draft<'a> {
 
     fn apply_reach(&mut self, message: &admin::Profile, field: &str) {
         let (profile, input) = (&mut self.profile, &mut self.input);
-        let plain = self.deployment.allow_plain_http;
+        let (plain, found) = (self.deployment.allow_plain_http, self.autodiscover);
         match field {
             "display_name" => {
                 profile.display_name = input.name("profile.display_name", &message.display_name, SHORT);
@@ -228,10 +242,12 @@ impl<'a> Draft<'a> {
                 profile.description.clone_from(&message.description);
             }
             "incoming_url" => {
-                profile.incoming_url = Some(url("profile.incoming_url", &message.incoming_url, plain, input));
+                profile.incoming_url =
+                    location::url("profile.incoming_url", &message.incoming_url, found, plain, input);
             }
             "outgoing_url" => {
-                profile.outgoing_url = Some(url("profile.outgoing_url", &message.outgoing_url, plain, input));
+                profile.outgoing_url =
+                    location::url("profile.outgoing_url", &message.outgoing_url, found, plain, input);
             }
             "ca_pem" => self.apply_ca(message.ca_pem.as_deref().unwrap_or_default()),
             _ => {}
@@ -297,17 +313,6 @@ impl<'a> Draft<'a> {
             }
         }
     }
-}
-
-fn url(field: &str, url: &str, allow_plain_http: bool, input: &mut Input) -> String {
-    let url = input.line(field, url, LONGEST_URL);
-    if url.is_empty() {
-        let detail = "it is empty, and there is no autodiscover";
-        input.refuse(Reason::ProfileLocationMissing, field, detail);
-    } else if let Err(failure) = Endpoint::parse(&url, allow_plain_http) {
-        input.wrong(field, failure.detail);
-    }
-    url
 }
 
 /// A server that nobody asks.

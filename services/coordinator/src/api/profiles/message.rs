@@ -26,6 +26,7 @@ pub(super) fn of(profile: &Profile, is_default: bool, held_back: Option<Reason>)
         description: profile.description.clone(),
         incoming_url: profile.incoming_url.clone().unwrap_or_default(),
         outgoing_url: profile.outgoing_url.clone().unwrap_or_default(),
+        autodiscover: profile.autodiscovers(),
         credentials: Some(credentials(&profile.credentials)),
         outgoing_credentials: profile.outgoing_credentials.as_ref().map(credentials),
         ca_pem: profile.ca_pem.clone(),

@@ -1,7 +1,7 @@
 //! Mailboxes as they are shown.
 
 use mailyard_wire::{
-    admin::{Cycle, ExplainMailboxResponse, Mailbox, MailboxOperation},
+    admin::{Cycle, ExplainMailboxResponse, Location, Mailbox, MailboxOperation},
     convert,
 };
 
@@ -30,10 +30,26 @@ pub(super) fn mailbox(mailbox: &Mailbox) -> Object {
 
 /// A mailbox with what its holder knows of it.
 pub(super) fn explained(answer: &ExplainMailboxResponse) -> Object {
-    with(&answer.mailbox.clone().unwrap_or_default(), true)
+    let object = with(&answer.mailbox.clone().unwrap_or_default(), true)
         .text("work", &answer.work)
-        .flag("from_holder", answer.from_holder)
-        .objects("cycles", answer.cycles.iter().map(cycle).collect())
+        .flag("from_holder", answer.from_holder);
+    let object = match &answer.location {
+        Some(found) => object.object("location", location(found)),
+        None => object,
+    };
+    object.objects("cycles", answer.cycles.iter().map(cycle).collect())
+}
+
+fn location(location: &Location) -> Object {
+    Object::new()
+        .text("ews_url", &location.ews_url)
+        .time("find_time", location.find_time.as_ref())
+        .flag("doubted", location.doubted)
+        .text("reason", &location.reason)
+        .objects(
+            "attempts",
+            location.attempts.iter().map(|line| Object::new().text("attempt", line)).collect(),
+        )
 }
 
 fn with(mailbox: &Mailbox, why: bool) -> Object {

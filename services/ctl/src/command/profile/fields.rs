@@ -26,6 +26,9 @@ pub struct Road {
     /// The EWS URL that mail is sent through, if it is another
     #[arg(long, value_name = "URL")]
     outgoing_url: Option<String>,
+    /// Let Autodiscover find the servers, for each mailbox; not with oauth
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new(), conflicts_with_all = ["url", "incoming_url", "outgoing_url"])]
+    autodiscover: Option<bool>,
     #[command(flatten)]
     incoming: credentials::Incoming,
     #[command(flatten)]
@@ -83,7 +86,7 @@ type Paths = Vec<String>;
 impl Road {
     /// True if no server is named.
     pub(super) fn leads_nowhere(&self) -> bool {
-        self.url.is_none() && self.incoming_url.is_none()
+        self.url.is_none() && self.incoming_url.is_none() && self.autodiscover != Some(true)
     }
 
     /// Fills in what is given, and says which fields that were. `ask`: a new user's password is asked for if no file
@@ -113,6 +116,10 @@ impl Road {
                 paths.push(path.to_owned());
                 *field = url;
             }
+        }
+        if let Some(flag) = self.autodiscover {
+            paths.push("autodiscover".to_owned());
+            profile.autodiscover = flag;
         }
         if let Some(number) = self.max_connections {
             paths.push("max_connections".to_owned());

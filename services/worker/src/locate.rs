@@ -1,0 +1,98 @@
+//! Where a mailbox is, for profiles whose servers are found by Autodiscover: looked for when it is needed, kept with the
+//! mailbox, and doubted when its server fails as servers do that a mailbox has left.
+
+use std::sync::Arc;
+
+use mailyard_exchange::{Autodiscover, Failure, autodiscover::Discovery};
+use mailyard_policy::{
+    Reason, Timestamp,
+    discovery::{Location, Next},
+    outbox::Execution,
+};
+use mailyard_store::holder::{Commit, Located, Place};
+
+use crate::turn::{Trouble, Turn};
+
+/// Finds out where the mailbox is, if the profile does not say it.
+///
+/// # Errors
+/// [`Trouble::Nowhere`] if nothing is found and nothing was found before.
+pub async fn locate(turn: &mut Turn) -> Result<(), Trouble> {
+    let Some(search) = turn.current.autodiscover() else { return Ok(()) };
+    let search = search.map_err(Trouble::Nowhere)?;
+    let place = known(turn, &search).await?;
+    let now = turn.shared.now();
+    match place.location.next(&turn.shared.settings.discovery, now) {
+        Next::Use => {}
+        Next::Held { reason, until } => {
+            let detail = "Autodiscover did not say where the mailbox is, and is not asked again yet";
+            let back_off = until.map(|until| until.since(now));
+            let failure = Failure { back_off, ..Failure::new(reason, Execution::Not, detail) };
+            turn.holding.place = Some(place);
+            return Err(Trouble::Nowhere(failure));
+        }
+        Next::Discover => return look(turn, &search, Arc::unwrap_or_clone(place)).await,
+    }
+    turn.holding.place = Some(place);
+    Ok(())
+}
+
+/// A call failed: its server may be one that the mailbox has left.
+///
+/// # Errors
+/// [`Trouble::Store`].
+pub async fn doubt(turn: &mut Turn, reason: Reason) -> Result<(), Trouble> {
+    let Some(before) = turn.holding.place.clone() else { return Ok(()) };
+    let mut place = Place::clone(&before);
+    place.location.on_call_failed(reason, &turn.shared.settings.discovery, turn.shared.now());
+    if place == *before { Ok(()) } else { keep(turn, place, None).await }
+}
+
+/// What was found before, as far as it still counts.
+async fn known(turn: &Turn, search: &Autodiscover) -> Result<Arc<Place>, Trouble> {
+    let profile = (turn.current.profile.id, turn.current.profile.revision);
+    let place = match &turn.holding.place {
+        Some(place) => Some(place.clone()),
+        None => turn.shared.store.located(turn.mailbox).await?.map(|located| Arc::new(located.place)),
+    };
+    let mut place = place.unwrap_or_else(|| Arc::new(Place { location: Location::default(), profile }));
+    if place.profile != profile {
+        let changed = Arc::make_mut(&mut place);
+        changed.location.on_changed();
+        changed.profile = profile;
+    }
+    // The deployment may trust fewer domains than it did.
+    if place.location.url().is_some_and(|url| !search.trusts(&turn.wanted.address, url)) {
+        Arc::make_mut(&mut place).location.on_distrusted();
+    }
+    Ok(place)
+}
+
+async fn look(turn: &mut Turn, search: &Autodiscover, mut place: Place) -> Result<(), Trouble> {
+    let discovery = search.discover(&turn.wanted.address).await;
+    let missed = learn(&mut place.location, &discovery, turn.shared.now());
+    let has_url = place.location.url().is_some();
+    let attempts = discovery.attempts.iter().map(ToString::to_string).collect();
+    keep(turn, place, Some(attempts)).await?;
+    match missed {
+        Some(failure) if !has_url => Err(Trouble::Nowhere(failure)),
+        _ => Ok(()),
+    }
+}
+
+fn learn(location: &mut Location, discovery: &Discovery, now: Timestamp) -> Option<Failure> {
+    match &discovery.result {
+        Ok(found) => {
+            location.on_found(&found.ews_url, now);
+            None
+        }
+        Err(failure) => {
+            location.on_missed(failure.reason, failure.back_off, now);
+            Some(failure.clone())
+        }
+    }
+}
+
+async fn keep(turn: &mut Turn, place: Place, attempts: Option<Vec<String>>) -> Result<(), Trouble> {
+    turn.commit(Commit { located: Some(Located { place, attempts }), ..Commit::default() }).await
+}
