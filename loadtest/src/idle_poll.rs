@@ -5,18 +5,19 @@ use crate::{
     Outcome,
     figures::Table,
     peer,
-    stand::{Data, Sim, Stand},
+    stand::{Data, Profile, Sim, Stand},
     told,
-    window::{Window, watch},
+    window::{Window, cpu, rate, watch},
 };
 
 const POLL: &str = "SyncFolderItems";
+/// How a worker is paced: settings of its server.
+type Pace = [&'static str; 4];
 /// Enough that somebody is always due.
-const HURRIED: [&str; 4] =
+pub const HURRIED: Pace =
     ["sync.active_period=10ms", "sync.active_min=10ms", "sync.active_max=10ms", "sync.idle_max=10ms"];
 /// As a deployment paces its mailboxes, only sooner.
-const PACED: [&str; 4] =
-    ["sync.active_period=5s", "sync.active_min=5s", "sync.active_max=5s", "sync.idle_max=5s"];
+const PACED: Pace = ["sync.active_period=5s", "sync.active_min=5s", "sync.active_max=5s", "sync.idle_max=5s"];
 
 /// The table of idle polls.
 ///
@@ -25,21 +26,15 @@ const PACED: [&str; 4] =
 pub async fn run(stand: &Stand) -> Outcome<Table> {
     let mailboxes = stand.count(1000, 100);
     let sim = Sim::start(stand, "sim-poll", mailboxes, &["--no-gzip"])?;
-    let (hurried, slow) = (Data::new(stand, "data-poll"), Data::new(stand, "data-paced"));
-    for (data, pace, idle_max) in [(&hurried, &HURRIED, "10ms"), (&slow, &PACED, "5s")] {
-        let server = data.serve(pace)?;
-        data.enable(&sim, &sim.addresses()?, idle_max)?;
-        server.stop()?;
-    }
+    let hurried = Worker::prepared(stand, "data-poll", &sim, HURRIED, &Profile::basic("10ms"))?;
+    let slow = Worker::prepared(stand, "data-paced", &sim, PACED, &Profile::basic("5s"))?;
     let (mut ours, mut wrk, mut exchangelib, mut paced) = (vec![], vec![], vec![], vec![]);
     for _ in 0..stand.rounds {
-        ours.push(worker(stand, &hurried, &sim, &HURRIED).await?);
+        ours.push(hurried.once(stand, &sim).await?);
         wrk.push(wrk_once(stand, &sim).await?);
         exchangelib.push(exchangelib_once(stand, &sim).await?);
-        paced.push(worker(stand, &slow, &sim, &PACED).await?);
+        paced.push(slow.once(stand, &sim).await?);
     }
-    let cpu = |windows: &[Window]| windows.iter().map(|one| one.cpu_per_request).collect::<Vec<_>>();
-    let rate = |windows: &[Window]| windows.iter().map(|one| one.rate).collect::<Vec<_>>();
     let mut table =
         Table::new(format!("Idle polls over TLS, {mailboxes} mailboxes, 64 connections, no gzip"));
     table.row("Mailyard, saturating the server", "CPU ms/poll", &cpu(&ours));
@@ -53,13 +48,43 @@ pub async fn run(stand: &Stand) -> Outcome<Table> {
     Ok(told(table))
 }
 
-async fn worker(stand: &Stand, data: &Data<'_>, sim: &Sim, pace: &[&str]) -> Outcome<Window> {
-    let (warm, long) = stand.times();
-    let server = data.serve(pace)?;
-    tokio::time::sleep(warm).await;
-    let window = watch(&server, sim, POLL, long).await?;
-    server.stop()?;
-    Ok(window)
+/// A server whose mailboxes are enabled, and which runs only while it is watched.
+pub struct Worker<'a> {
+    data: Data<'a>,
+    pace: Pace,
+}
+
+impl<'a> Worker<'a> {
+    /// Enables all mailboxes of the simulator on a profile.
+    ///
+    /// # Errors
+    /// The server refuses, or not all of them work.
+    pub fn prepared(
+        stand: &'a Stand,
+        name: &str,
+        sim: &Sim,
+        pace: Pace,
+        profile: &Profile<'_>,
+    ) -> Outcome<Self> {
+        let data = Data::new(stand, name);
+        let server = data.serve(&pace)?;
+        data.enable(sim, &sim.addresses()?, profile)?;
+        server.stop()?;
+        Ok(Self { data, pace })
+    }
+
+    /// Watches it poll for a while.
+    ///
+    /// # Errors
+    /// It does not begin, or makes no request.
+    pub async fn once(&self, stand: &Stand, sim: &Sim) -> Outcome<Window> {
+        let (warm, long) = stand.times();
+        let server = self.data.serve(&self.pace)?;
+        tokio::time::sleep(warm).await;
+        let window = watch(&server, sim, POLL, long).await?;
+        server.stop()?;
+        Ok(window)
+    }
 }
 
 async fn wrk_once(stand: &Stand, sim: &Sim) -> Outcome<Window> {

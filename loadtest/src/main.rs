@@ -4,19 +4,24 @@
 
 mod all;
 mod capture;
+mod fairness;
+mod faults;
 mod fetch;
 mod figures;
 mod idle_poll;
 mod memory;
+mod outage;
 mod peer;
 mod process;
+mod schemes;
 mod stand;
 mod track;
 mod window;
 
-use std::{error::Error, path::PathBuf, process::ExitCode};
+use std::{error::Error, path::PathBuf, process::ExitCode, time::Duration};
 
 use clap::Parser;
+use mailyard_host::config::Setting as _;
 
 use crate::{figures::Table, stand::Stand};
 
@@ -67,12 +72,33 @@ enum Command {
     Track,
     /// Resident memory per idle mailbox
     Memory,
+    /// CPU per poll over NTLM, Negotiate and OAuth, beside Basic
+    Schemes,
+    /// A server on which something goes wrong all the time: whether limits are kept to and nothing is lost
+    Faults {
+        /// How long things go wrong; 1h, or 20s with --small
+        #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+        long: Option<Duration>,
+    },
+    /// A server that is down: how often it is asked, and how everybody comes back
+    Outage {
+        /// How long it is down; 5m, or 12s with --small
+        #[arg(long = "for", value_name = "DURATION", value_parser = duration)]
+        long: Option<Duration>,
+    },
+    /// One mailbox with very many new messages on a server that cannot keep up: who has to wait
+    Fairness,
     /// The client that `fetch` measures; its only argument is the simulator's ready line
     #[command(hide = true)]
     FetchClient {
         /// The simulator's ready line
         ready: String,
     },
+}
+
+/// Reads a duration such as 90s, 10m or 1h.
+fn duration(text: &str) -> Result<Duration, String> {
+    Duration::read(text).ok_or_else(|| "a duration such as 90s, 10m or 1h is expected".to_owned())
 }
 
 #[tokio::main(flavor = "current_thread")]
@@ -98,6 +124,16 @@ async fn run(arguments: Arguments) -> Outcome {
         Command::Fetch => vec![fetch::run(&stand).await?],
         Command::Track => vec![track::run(&stand).await?],
         Command::Memory => vec![memory::run(&stand).await?],
+        Command::Schemes => vec![schemes::run(&stand).await?],
+        Command::Faults { long } => {
+            let usual = stand.count(3600, 20) as u64;
+            vec![faults::run(&stand, long.unwrap_or(Duration::from_secs(usual))).await?]
+        }
+        Command::Outage { long } => {
+            let usual = stand.count(300, 12) as u64;
+            vec![outage::run(&stand, long.unwrap_or(Duration::from_secs(usual))).await?]
+        }
+        Command::Fairness => vec![fairness::run(&stand).await?],
         Command::FetchClient { .. } => Vec::new(),
     };
     if let Some(file) = json {

@@ -6,7 +6,7 @@ use crate::{
     Outcome,
     figures::Table,
     process::Process,
-    stand::{Data, Sim, Stand},
+    stand::{Data, Profile, Sim, Stand, steady},
     told,
 };
 
@@ -21,8 +21,7 @@ const PERIODS: u64 = 17;
 pub async fn run(stand: &Stand) -> Outcome<Table> {
     let (few, many) = (stand.count(5000, 200), stand.count(20_000, 800));
     let period = format!("{}s", stand.count(10, 1));
-    let keys = ["active_period", "active_min", "active_max", "idle_max"];
-    let settings: Vec<String> = keys.iter().map(|key| format!("sync.{key}={period}")).collect();
+    let settings = steady(&period);
     let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
     let sim = Sim::start(stand, "sim-memory", many, &["--state-items", "500"])?;
     let addresses = sim.addresses()?;
@@ -37,7 +36,7 @@ pub async fn run(stand: &Stand) -> Outcome<Table> {
     let mut before = 0;
     for count in [few, many] {
         let server = data.serve(&settings)?;
-        data.enable(&sim, addresses.get(before..count).unwrap_or_default(), &period)?;
+        data.enable(&sim, addresses.get(before..count).unwrap_or_default(), &Profile::basic(&period))?;
         // What it held to set them up is not what it holds while they are idle.
         server.stop()?;
         let server = data.serve(&settings)?;

@@ -1,6 +1,7 @@
 //! What figures are taken from: a simulated Exchange, and a server on a data directory, each a process on its core.
 
 use std::{
+    collections::BTreeMap,
     fs::Permissions,
     os::unix::fs::PermissionsExt as _,
     path::PathBuf,
@@ -19,6 +20,8 @@ use crate::{
 
 /// Nothing that is waited for takes longer.
 const LONGEST: Duration = Duration::from_mins(10);
+/// The name of the one profile.
+pub const PROFILE: &str = "Load";
 
 /// Where and how figures are taken.
 #[derive(Debug)]
@@ -99,6 +102,48 @@ pub struct Ready {
     pub addresses_file: PathBuf,
     /// Where the control door is.
     pub control_url: String,
+    /// How to get tokens, if they are accepted.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub oauth: Option<OAuth>,
+}
+
+/// An application that the simulator's issuer knows.
+#[derive(Clone, Debug, Deserialize, Serialize)]
+pub struct OAuth {
+    /// Where tokens are issued.
+    pub authority: String,
+    /// The directory.
+    pub tenant: String,
+    /// The application's id.
+    pub client: String,
+    /// The file of its certificate and key.
+    pub certificate_file: String,
+    /// What tokens are for.
+    pub resource: String,
+}
+
+/// How a profile reaches the simulator.
+#[derive(Clone, Copy, Debug)]
+pub struct Profile<'a> {
+    /// Its scheme.
+    pub auth: &'a str,
+    /// Its maximum of connections.
+    pub connections: u16,
+    /// How long the period of its idle mailboxes may grow.
+    pub idle_max: &'a str,
+}
+
+impl<'a> Profile<'a> {
+    /// By Basic, with as many connections as there are turns.
+    pub fn basic(idle_max: &'a str) -> Self {
+        Self { auth: "basic", connections: 64, idle_max }
+    }
+}
+
+/// Settings of a server that polls every mailbox at this period, whatever happens in it.
+pub fn steady(period: &str) -> Vec<String> {
+    let keys = ["active_period", "active_min", "active_max", "idle_max"];
+    keys.iter().map(|key| format!("sync.{key}={period}")).collect()
 }
 
 /// A simulated Exchange.
@@ -137,9 +182,59 @@ impl Sim {
     /// # Errors
     /// It refuses.
     pub async fn deliver(&self, address: &str, count: usize, size: usize) -> Outcome {
-        let made = serde_json::json!({ "to": [address], "count": count, "size": size });
-        self.control.post("/deliver", &made).await?;
+        self.deliver_made(&serde_json::json!({ "to": [address], "count": count, "size": size })).await
+    }
+
+    /// Delivers messages of one's own making.
+    ///
+    /// # Errors
+    /// It refuses.
+    pub async fn deliver_made(&self, made: &Value) -> Outcome {
+        self.control.post("/deliver", made).await?;
         Ok(())
+    }
+
+    /// Polls of each mailbox that it has seen.
+    ///
+    /// # Errors
+    /// It cannot be asked.
+    pub async fn polls(&self) -> Outcome<BTreeMap<String, u64>> {
+        Ok(serde_json::from_value(self.control.get("/stats/mailboxes?operation=SyncFolderItems").await?)?)
+    }
+
+    /// Adds a rule of what goes wrong.
+    ///
+    /// # Errors
+    /// It refuses.
+    pub async fn fault(&self, rule: &Value) -> Outcome {
+        self.control.post("/fault", rule).await?;
+        Ok(())
+    }
+
+    /// Nothing goes wrong any more.
+    ///
+    /// # Errors
+    /// It cannot be asked.
+    pub async fn heal(&self) -> Outcome {
+        self.control.delete("/fault").await?;
+        Ok(())
+    }
+
+    /// How often each kind of fault has struck.
+    ///
+    /// # Errors
+    /// It cannot be asked.
+    pub async fn struck(&self) -> Outcome<BTreeMap<String, u64>> {
+        Ok(serde_json::from_value(self.control.get("/stats").await?["faults"].take())?)
+    }
+
+    /// The most requests that were under way at once since this was asked last.
+    ///
+    /// # Errors
+    /// It cannot be asked.
+    pub async fn end_window(&self) -> Outcome<u64> {
+        let ended = self.control.post("/stats/window", &Value::Null).await?;
+        Ok(ended["max_concurrent"].as_u64().ok_or("it counts no requests")?)
     }
 
     /// Addresses of its mailboxes.
@@ -197,17 +292,9 @@ impl<'a> Data<'a> {
     ///
     /// # Errors
     /// The server refuses, or not all of them work.
-    pub fn enable(&self, sim: &Sim, addresses: &[String], idle_max: &str) -> Outcome {
-        let password = self.stand.path("password");
-        std::fs::write(&password, &sim.ready.password)?;
-        std::fs::set_permissions(&password, Permissions::from_mode(0o600))?;
-        let (password, ca) = (password.to_string_lossy(), sim.ready.ca_file.to_string_lossy());
-        if self.call(&["profile", "get", "Load"]).is_err() {
-            #[rustfmt::skip]
-            self.call(&[
-                "profile", "create", "Load", "--url", &sim.ready.ews_url, "--auth", "basic", "--user", &sim.ready.user,
-                "--password-file", &password, "--ca-file", &ca, "--max-connections", "64", "--idle-max", idle_max,
-            ])?;
+    pub fn enable(&self, sim: &Sim, addresses: &[String], profile: &Profile<'_>) -> Outcome {
+        if self.call(&["profile", "get", PROFILE]).is_err() {
+            self.create(sim, profile)?;
         }
         let rows: Vec<String> =
             addresses.iter().map(|address| format!("{address},{address},user,Load,sss,sss,none\n")).collect();
@@ -216,15 +303,62 @@ impl<'a> Data<'a> {
         std::fs::write(&file, format!("{header}{}", rows.concat()))?;
         self.call(&["mailbox", "import", &file.to_string_lossy()])?;
         self.call(&["mailbox", "approve", "--all"])?;
-        self.call(&["mailbox", "test-enable", "--all", "--wait"])
+        self.call(&["mailbox", "test-enable", "--all", "--wait"])?;
+        Ok(())
     }
 
-    fn call(&self, arguments: &[&str]) -> Outcome {
+    fn create(&self, sim: &Sim, profile: &Profile<'_>) -> Outcome {
+        let Ready { ews_url, user, password, ca_file, oauth, .. } = &sim.ready;
+        let file = self.stand.path("password");
+        std::fs::write(&file, password)?;
+        std::fs::set_permissions(&file, Permissions::from_mode(0o600))?;
+        let (file, ca) = (file.to_string_lossy(), ca_file.to_string_lossy());
+        let connections = profile.connections.to_string();
+        #[rustfmt::skip]
+        let mut arguments = vec![
+            "profile", "create", PROFILE, "--url", ews_url, "--auth", profile.auth, "--ca-file", &ca,
+            "--max-connections", &connections, "--idle-max", profile.idle_max,
+        ];
+        match oauth.as_ref().filter(|_| profile.auth == "oauth") {
+            #[rustfmt::skip]
+            Some(OAuth { authority, tenant, client, certificate_file, resource }) => arguments.extend([
+                "--oauth-authority", authority, "--oauth-tenant", tenant, "--oauth-client", client,
+                "--oauth-certificate", certificate_file, "--oauth-resource", resource,
+            ]),
+            None => arguments.extend(["--user", user, "--password-file", &file]),
+        }
+        self.call(&arguments)?;
+        Ok(())
+    }
+
+    /// Asks the server for something, as its command line does.
+    ///
+    /// # Errors
+    /// The server refuses.
+    pub fn ask(&self, arguments: &[&str]) -> Outcome<Value> {
+        Ok(serde_json::from_str(&self.call(&[&["-o", "json"], arguments].concat())?)?)
+    }
+
+    /// Why the profile's breaker holds its mailboxes back.
+    ///
+    /// # Errors
+    /// The server refuses.
+    pub fn held_back(&self) -> Outcome<Option<String>> {
+        let profile = self.ask(&["profile", "get", PROFILE])?;
+        let reason = profile["held_back_reason"].as_str().unwrap_or_default();
+        Ok(Some(reason.to_owned()).filter(|reason| !reason.is_empty()))
+    }
+
+    /// Gives the server a command; returns what it prints.
+    ///
+    /// # Errors
+    /// The server refuses.
+    pub fn call(&self, arguments: &[&str]) -> Outcome<String> {
         let mut command = Command::new(&self.stand.binary);
         command.arg("--data").arg(&self.folder).args(arguments).stdin(Stdio::null());
         let output = command.output()?;
         if output.status.success() {
-            return Ok(());
+            return Ok(String::from_utf8(output.stdout)?);
         }
         let said = String::from_utf8_lossy(&output.stderr);
         Err(format!("mailyard {}: {said}; the server's log is {}", arguments.join(" "), self.log().display())

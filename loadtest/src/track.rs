@@ -14,7 +14,7 @@ use crate::{
     Outcome,
     figures::Table,
     process::Process,
-    stand::{Data, Sim, Stand},
+    stand::{Data, Profile, Sim, Stand},
     told,
 };
 
@@ -40,7 +40,7 @@ pub async fn run(stand: &Stand) -> Outcome<Table> {
     let mut settings = PACE.to_vec();
     settings.push(&page);
     let server = data.serve(&settings)?;
-    data.enable(&sim, &addresses, "2s")?;
+    data.enable(&sim, &addresses, &Profile::basic("2s"))?;
     let mut table =
         Table::new(format!("Messages of 6 KB tracked and committed (SQLite), {mailboxes} mailboxes"));
     for (what, count) in [("ten to each mailbox", 10), ("one to each mailbox", 1)] {
@@ -81,12 +81,18 @@ async fn once(
 }
 
 /// A port that is free now.
-fn free() -> Outcome<SocketAddr> {
+///
+/// # Errors
+/// There is none.
+pub fn free() -> Outcome<SocketAddr> {
     Ok(TcpListener::bind("127.0.0.1:0")?.local_addr()?)
 }
 
 /// Messages that the server has tracked so far, by its own figures.
-async fn tracked(ops: SocketAddr) -> Outcome<u64> {
+///
+/// # Errors
+/// It cannot be asked.
+pub async fn tracked(ops: SocketAddr) -> Outcome<u64> {
     let mut stream = TcpStream::connect(ops).await?;
     stream.write_all(b"GET /metrics HTTP/1.1\r\nHost: ops\r\nConnection: close\r\n\r\n").await?;
     let mut page = String::new();

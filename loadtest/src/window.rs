@@ -29,3 +29,13 @@ pub async fn watch(client: &Process, sim: &Sim, operation: &str, long: Duration)
     let requests = requests as f64;
     Ok(Window { cpu_per_request: cpu / requests, rate: requests / elapsed })
 }
+
+/// Milliseconds of CPU per request in each window.
+pub fn cpu(windows: &[Window]) -> Vec<f64> {
+    windows.iter().map(|one| one.cpu_per_request).collect()
+}
+
+/// Requests per second in each window.
+pub fn rate(windows: &[Window]) -> Vec<f64> {
+    windows.iter().map(|one| one.rate).collect()
+}

@@ -118,3 +118,31 @@ async fn a_move_that_fails_is_tried_again_and_the_mailbox_is_none_the_worse() ->
     assert_eq!(mailbox.operations[Kind::Incoming as usize].failures(), 0);
     Ok(())
 }
+
+/// Jain's index: 1 if all have the same share, one n-th if one of n has everything.
+fn jain(shares: &[u64]) -> f64 {
+    let sum: u64 = shares.iter().sum();
+    let squares: u64 = shares.iter().map(|share| share * share).sum();
+    (sum * sum) as f64 / (shares.len() as u64 * squares) as f64
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn one_with_very_many_messages_delays_nobody_on_a_server_that_cannot_keep_up() -> Outcome {
+    const MESSAGES: usize = 400;
+    let settings = Settings { turn: Duration::from_millis(100), ..hurried() };
+    let stage = Stage::new(20, settings).await?;
+    change(&stage, |profile| Profile { max_connections: 1, ..profile }).await?;
+    stage.test_and_enable().await?;
+    let busy = &stage.addresses[0];
+    stage.simulator.fault(rule(r#"{"kind":"slow_body","delay_ms":20}"#)?)?;
+    let polls = || stage.addresses.iter().map(|one| stage.simulator.requests("SyncFolderItems", one));
+    let before: Vec<_> = polls().collect();
+    stage.simulator.deliver(&made(busy, MESSAGES as u32));
+    stage.until("everything is tracked", || async { Ok(stage.emails().await?.len() == MESSAGES) }).await?;
+    let shares: Option<Vec<u64>> = polls().zip(before).map(|(now, before)| Some(now? - before?)).collect();
+    let shares = shares.ok_or("no such mailbox")?;
+    assert!(jain(&shares) >= 0.95, "{shares:?}");
+    // It took many turns, and after each of them it was everybody else's.
+    assert!(shares[1..].iter().all(|share| *share >= 4), "{shares:?}");
+    Ok(())
+}

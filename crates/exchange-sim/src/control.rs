@@ -67,6 +67,15 @@ fn route(world: &World, method: &Method, path: &str, query: &str, body: &[u8]) -
             }
             Ok(stats(world, wanted.as_deref()))
         }
+        ("GET", ["stats", "mailboxes"]) => {
+            let wanted = query.strip_prefix("operation=").map(percent_decoded);
+            wanted.as_deref().map_or(Ok(()), known_operation)?;
+            let counters = &world.counters;
+            let count = |number| counters.of_mailbox(number, wanted.as_deref());
+            let counts = world.addresses().zip(1..).map(|(address, number)| (address, count(number)));
+            Ok(json!(counts.collect::<std::collections::BTreeMap<_, _>>()))
+        }
+        ("POST", ["stats", "window"]) => Ok(json!({ "max_concurrent": world.counters.end_window() })),
         ("GET", ["submissions"]) => Ok(json!(world.submissions())),
         ("GET", ["mailbox", address, folder]) => list(world, address, folder),
         _ => Err((StatusCode::NOT_FOUND, format!("there is no {method} {path}"))),
@@ -96,12 +105,16 @@ fn fault(world: &World, body: &[u8]) -> Answer {
     if let Some(address) = unknown {
         return Err((StatusCode::BAD_REQUEST, format!("mailbox: there is no mailbox {address}")));
     }
-    let known = |name: &str| crate::operation::named(name).is_some() || autodiscover::is_form(name);
-    if let Some(operation) = rule.operation.as_ref().filter(|name| !known(name)) {
-        return Err((StatusCode::BAD_REQUEST, format!("operation: there is no operation {operation}")));
-    }
+    rule.operation.as_deref().map_or(Ok(()), known_operation)?;
     world.set_faults(|faults| faults.add(rule));
     Ok(json!({}))
+}
+
+fn known_operation(name: &str) -> Result<(), (StatusCode, String)> {
+    if crate::operation::named(name).is_some() || autodiscover::is_form(name) {
+        return Ok(());
+    }
+    Err((StatusCode::BAD_REQUEST, format!("operation: there is no operation {name}")))
 }
 
 fn list(world: &World, address: &str, folder: &str) -> Answer {
@@ -147,8 +160,8 @@ pub(crate) fn stats(world: &World, mailbox: Option<&str>) -> Value {
     let mut stats = json!({
         "requests": counters.requests(),
         "faults": faults,
-        "max_concurrent": counters.max_in_flight.load(Ordering::Relaxed),
-        "concurrent": counters.in_flight.load(Ordering::Relaxed),
+        "max_concurrent": counters.max_concurrent(),
+        "concurrent": counters.concurrent(),
         "sends_executed": counters.sends.load(Ordering::Relaxed),
         "connections": counters.connections.load(Ordering::Relaxed),
         "handshakes": counters.handshakes.load(Ordering::Relaxed),
@@ -165,7 +178,7 @@ pub(crate) fn stats(world: &World, mailbox: Option<&str>) -> Value {
         stats["tokens_with_claims"] = json!(with_claims);
     }
     if let Some(one) = mailbox.and_then(|address| world.mailbox_at(address)) {
-        stats["mailbox_requests"] = json!(counters.of_mailbox(one.number));
+        stats["mailbox_requests"] = json!(counters.of_mailbox(one.number, None));
     }
     stats
 }

@@ -4,7 +4,7 @@ use std::{
     collections::{BTreeMap, HashMap},
     sync::{
         Mutex, MutexGuard, PoisonError,
-        atomic::{AtomicI64, AtomicU64},
+        atomic::{AtomicI64, AtomicU64, Ordering},
     },
 };
 
@@ -12,8 +12,9 @@ use std::{
 #[derive(Debug, Default)]
 pub(crate) struct Counters {
     pub connections: AtomicU64,
-    pub in_flight: AtomicI64,
-    pub max_in_flight: AtomicI64,
+    in_flight: AtomicI64,
+    max_in_flight: AtomicI64,
+    max_in_window: AtomicI64,
     pub sends: AtomicU64,
     pub wrong_anchor: AtomicU64,
     /// Affinity was asked for where it is of no use.
@@ -23,15 +24,42 @@ pub(crate) struct Counters {
     pub handshakes: AtomicU64,
     refused_sign_ins: Mutex<BTreeMap<&'static str, u64>>,
     requests: Mutex<BTreeMap<&'static str, u64>>,
-    by_mailbox: Mutex<HashMap<u32, u64>>,
+    by_mailbox: Mutex<HashMap<u32, BTreeMap<&'static str, u64>>>,
 }
 
 impl Counters {
     pub fn request(&self, operation: &'static str, mailbox: Option<u32>) {
         *lock(&self.requests).entry(operation).or_default() += 1;
         if let Some(mailbox) = mailbox {
-            *lock(&self.by_mailbox).entry(mailbox).or_default() += 1;
+            *lock(&self.by_mailbox).entry(mailbox).or_default().entry(operation).or_default() += 1;
         }
+    }
+
+    pub fn begin(&self) {
+        let in_flight = self.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
+        self.max_in_flight.fetch_max(in_flight, Ordering::Relaxed);
+        self.max_in_window.fetch_max(in_flight, Ordering::Relaxed);
+    }
+
+    pub fn end(&self) {
+        self.in_flight.fetch_sub(1, Ordering::Relaxed);
+    }
+
+    /// Requests under way.
+    pub fn concurrent(&self) -> i64 {
+        self.in_flight.load(Ordering::Relaxed)
+    }
+
+    /// The most requests that were ever under way at once.
+    pub fn max_concurrent(&self) -> i64 {
+        self.max_in_flight.load(Ordering::Relaxed)
+    }
+
+    /// The most since this was asked last. Those that are under way belong to the next window, too.
+    pub fn end_window(&self) -> i64 {
+        let most = self.max_in_window.swap(0, Ordering::Relaxed);
+        self.max_in_window.fetch_max(self.concurrent(), Ordering::Relaxed);
+        most
     }
 
     pub fn refused_sign_in(&self, why: &'static str) {
@@ -46,11 +74,37 @@ impl Counters {
         lock(&self.requests).clone()
     }
 
-    pub fn of_mailbox(&self, mailbox: u32) -> u64 {
-        lock(&self.by_mailbox).get(&mailbox).copied().unwrap_or_default()
+    /// Requests for a mailbox: of this operation, or all.
+    pub fn of_mailbox(&self, mailbox: u32, operation: Option<&str>) -> u64 {
+        let by_mailbox = lock(&self.by_mailbox);
+        let counts = by_mailbox.get(&mailbox).into_iter().flatten();
+        counts
+            .filter(|(name, _)| operation.is_none_or(|wanted| wanted == **name))
+            .map(|(_, count)| count)
+            .sum()
     }
 }
 
 fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
     mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_window_counts_anew_and_forgets_nothing_that_is_under_way() {
+        let counters = Counters::default();
+        for _ in 0..3 {
+            counters.begin();
+        }
+        counters.end();
+        assert_eq!((counters.end_window(), counters.concurrent()), (3, 2));
+        counters.end();
+        assert_eq!(counters.end_window(), 2);
+        assert_eq!(counters.end_window(), 1);
+        counters.end();
+        assert_eq!((counters.end_window(), counters.end_window(), counters.max_concurrent()), (1, 0, 3));
+    }
 }

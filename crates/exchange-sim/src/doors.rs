@@ -155,15 +155,14 @@ struct InFlight(Arc<World>);
 
 impl InFlight {
     fn begin(world: &Arc<World>) -> Self {
-        let in_flight = world.counters.in_flight.fetch_add(1, Ordering::Relaxed) + 1;
-        world.counters.max_in_flight.fetch_max(in_flight, Ordering::Relaxed);
+        world.counters.begin();
         Self(world.clone())
     }
 }
 
 impl Drop for InFlight {
     fn drop(&mut self) {
-        self.0.counters.in_flight.fetch_sub(1, Ordering::Relaxed);
+        self.0.counters.end();
     }
 }
 

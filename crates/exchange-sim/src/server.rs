@@ -177,6 +177,12 @@ impl Simulator {
         control::stats(&self.world, None)
     }
 
+    /// Requests of an operation for a mailbox; `None`: there is no such mailbox.
+    pub fn requests(&self, operation: &str, mailbox: &str) -> Option<u64> {
+        let mailbox = self.world.mailbox_at(mailbox)?;
+        Some(self.world.counters.of_mailbox(mailbox.number, Some(operation)))
+    }
+
     /// Addresses of the mailboxes.
     pub fn addresses(&self) -> Vec<String> {
         self.world.addresses().map(ToOwned::to_owned).collect()

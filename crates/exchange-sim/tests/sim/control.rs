@@ -105,6 +105,14 @@ async fn the_statistics_count_what_happened() {
     assert_eq!(stats["connections"], 5);
     let (_, one) = stage.control(Method::GET, &format!("/stats?mailbox={ME}"), "").await;
     assert_eq!(one["mailbox_requests"], 4);
+    for (query, counts) in [("", [4, 1]), ("?operation=GetFolder", [3, 1]), ("?operation=GetItem", [0, 0])] {
+        let (_, each) = stage.control(Method::GET, &format!("/stats/mailboxes{query}"), "").await;
+        assert_eq!(each, json!({ ME: counts[0], "mailbox00002@exchange.test": counts[1] }), "{query}");
+    }
+    for most in [1, 0] {
+        let window = stage.control(Method::POST, "/stats/window", "").await;
+        assert_eq!(window, (200, json!({ "max_concurrent": most })));
+    }
 }
 
 #[tokio::test]
@@ -165,6 +173,7 @@ async fn bad_input_is_told_what_is_wrong_with_it() {
         (Method::GET, "/mailbox/nobody/inbox", "", 404, "there is no mailbox nobody"),
         (Method::GET, "/mailbox/mailbox00001@exchange.test/attic", "", 404, "there is no folder attic"),
         (Method::GET, "/stats?mailbox=nobody", "", 404, "there is no mailbox nobody"),
+        (Method::GET, "/stats/mailboxes?operation=Dance", "", 400, "operation: there is no operation Dance"),
         (Method::POST, "/settings", r#"{"colour":1}"#, 400, "unknown field `colour`"),
         (Method::GET, "/nothing", "", 404, "there is no GET /nothing"),
         (Method::PUT, "/fault", "{}", 404, "there is no PUT /fault"),
