@@ -317,6 +317,7 @@ fn profile(simulator: &Simulator, org: &Org, by: Authentication) -> Outcome<(Pro
         alert_owner: false,
         owner_email: None,
         request_deadline: None,
+        streaming: false,
         lanes: 1,
         capabilities: Capabilities::default(),
         create_time: Timestamp::EPOCH,

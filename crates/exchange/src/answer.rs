@@ -25,6 +25,8 @@ pub struct Reply<P> {
     pub date: Option<Timestamp>,
     /// The server's build.
     pub version: Option<ServerVersion>,
+    /// The cookie that leads to the server that answered.
+    pub(crate) affinity: Option<String>,
 }
 
 impl<P> Reply<P> {
@@ -90,7 +92,7 @@ impl<'a, S: ContentSink> Taken<'a, S> {
         Self { sieve, plain: !content, content, soap: false, most: LARGEST_DOCUMENT, sink }
     }
 
-    pub fn read<O: Operation>(self, head: &Head) -> Result<Reply<O::Part>, Failure> {
+    pub fn read<O: Operation>(self, head: Head) -> Result<Reply<O::Part>, Failure> {
         if !self.soap {
             return Err(Failure::of_status(head.status, head.location.as_deref(), head.retry_after));
         }
@@ -110,7 +112,12 @@ impl<'a, S: ContentSink> Taken<'a, S> {
             ..Failure::of_refusal(&fault)
         })?;
         let parts = parts.into_iter().map(|part| part.map_err(|refusal| Failure::of_refusal(&refusal)));
-        Ok(Reply { parts: parts.collect(), date: head.date, version: answer.version })
+        Ok(Reply {
+            parts: parts.collect(),
+            date: head.date,
+            version: answer.version,
+            affinity: head.affinity,
+        })
     }
 }
 
@@ -171,7 +178,7 @@ impl Taker for Passed {
 }
 
 /// True if an answer that cannot be read was meant as one: a page for people has no envelope.
-fn is_soap(document: &[u8]) -> bool {
+pub(crate) fn is_soap(document: &[u8]) -> bool {
     let beginning = document.get(..1024).unwrap_or(document);
     memchr::memmem::find(beginning, b"Envelope").is_some()
 }

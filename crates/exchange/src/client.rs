@@ -1,5 +1,7 @@
 //! The client of one server: calls, each through the gate, over kept connections, as one mailbox.
 
+mod watch;
+
 use std::{
     sync::{
         Arc, Mutex,
@@ -20,9 +22,11 @@ use crate::{
     codec::{self, Acting, Operation},
     connection::{Deadlines, Opened},
     endpoint,
-    http1::Head,
+    http1::{AFFINITY, Head},
     transport::{Transport, Warrant, push_header},
 };
+
+pub use self::watch::{Lifetime, Told, Watch};
 
 /// How a server is reached, and as whom.
 #[derive(Clone, Debug)]
@@ -58,6 +62,9 @@ pub struct Config {
     pub observer: Option<Observer>,
 }
 
+/// How answers may be compressed.
+const PACKED: &str = "gzip";
+
 /// Is told of every request: the operation's name, why it failed, and how long it took after the gate.
 #[derive(Clone)]
 pub struct Observer(pub Arc<dyn Fn(&'static str, Option<Reason>, Duration) + Send + Sync>);
@@ -65,6 +72,30 @@ pub struct Observer(pub Arc<dyn Fn(&'static str, Option<Reason>, Duration) + Sen
 impl std::fmt::Debug for Observer {
     fn fmt(&self, out: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         out.write_str("Observer")
+    }
+}
+
+/// For whom a request is made, and which way it goes.
+#[derive(Clone, Copy, Default)]
+struct Way<'a> {
+    /// `None`: the service account itself.
+    mailbox: Option<&'a str>,
+    warrant: Option<&'a Warrant>,
+    affinity: Option<Affinity<'a>>,
+}
+
+/// What keeps requests with one of the servers behind the one that is asked.
+#[derive(Clone, Copy)]
+struct Affinity<'a> {
+    /// The mailbox that leads there.
+    anchor: &'a str,
+    /// What that server said of itself.
+    cookie: Option<&'a str>,
+}
+
+impl<'a> Way<'a> {
+    fn of(mailbox: &'a str) -> Self {
+        Self { mailbox: Some(mailbox), ..Self::default() }
     }
 }
 
@@ -95,7 +126,7 @@ impl Client {
         let authenticator = Authenticator::new(&config, &endpoint, &trust)?;
         let head = format!(
             "POST {} HTTP/1.1\r\nHost: {}\r\nContent-Type: text/xml; charset=utf-8\r\nAccept: text/xml\r\n\
-             Accept-Encoding: gzip\r\nUser-Agent: Mailyard/{}\r\nreturn-client-request-id: true\r\n",
+             User-Agent: Mailyard/{}\r\nreturn-client-request-id: true\r\n",
             endpoint.path,
             endpoint.authority(),
             env!("CARGO_PKG_VERSION"),
@@ -147,7 +178,7 @@ impl Client {
         operation: &O,
         sink: &mut impl ContentSink,
     ) -> Result<Reply<O::Part>, Failure> {
-        self.pass(Some(mailbox), None, operation, sink).await
+        self.pass(Way::of(mailbox), operation, sink).await
     }
 
     /// Makes a call whose effect is begun only if the warrant allows it, and given up when it ends.
@@ -157,14 +188,13 @@ impl Client {
         mailbox: &str,
         operation: &O,
     ) -> Result<Reply<O::Part>, Failure> {
-        self.pass(Some(mailbox), warrant, operation, &mut Gathered).await
+        self.pass(Way { warrant, ..Way::of(mailbox) }, operation, &mut Gathered).await
     }
 
     /// The same; without a mailbox as the service account itself.
     pub(crate) async fn pass<O: Operation + Sync>(
         &self,
-        mailbox: Option<&str>,
-        warrant: Option<&Warrant>,
+        way: Way<'_>,
         operation: &O,
         sink: &mut impl ContentSink,
     ) -> Result<Reply<O::Part>, Failure> {
@@ -180,7 +210,7 @@ impl Client {
         async {
             let permit = self.inner.gate.enter().await?;
             let begun = Instant::now();
-            let reply = self.once::<O>(mailbox, warrant, operation, sink).await;
+            let reply = self.once::<O>(way, operation, sink).await;
             let outcome = match &reply {
                 Ok(reply) => throttled_part(reply).map_or(Ok(()), Err),
                 Err(failure) => Err(failure),
@@ -202,14 +232,13 @@ impl Client {
 
     async fn once<O: Operation + Sync>(
         &self,
-        mailbox: Option<&str>,
-        warrant: Option<&Warrant>,
+        way: Way<'_>,
         operation: &O,
         sink: &mut impl ContentSink,
     ) -> Result<Reply<O::Part>, Failure> {
         let inner = &*self.inner;
         let id = inner.request_id();
-        let request = |authorization: Option<&str>| inner.request(mailbox, operation, &id, authorization);
+        let request = |authorization: Option<&str>| inner.request(way, operation, &id, PACKED, authorization);
         let span = tracing::Span::current();
         span.record("request", &id);
         let deadlines = inner.deadlines(O::EFFECT);
@@ -217,13 +246,25 @@ impl Client {
         loop {
             span.record("attempt", 1 + u8::from(fresh) + u8::from(renewed));
             let mut taken = Taken::new(inner.config.largest_content, O::CONTENT, sink);
-            match inner.transport.attempt(fresh, O::EFFECT, warrant, deadlines, &request, &mut taken).await {
-                Ok(head) => return taken.read::<O>(&head),
+            match inner
+                .transport
+                .attempt(fresh, O::EFFECT, way.warrant, deadlines, &request, &mut taken)
+                .await
+            {
+                Ok(head) => return taken.read::<O>(head),
                 Err(Ended { again: Again::OnNewConnection, .. }) if !fresh => fresh = true,
                 Err(Ended { again: Again::WithNewToken, .. }) if !renewed => renewed = true,
                 Err(ended) => return Err(ended.failure),
             }
         }
+    }
+
+    /// Makes a call as the service account itself.
+    pub(crate) async fn call_as_itself<O: Operation + Sync>(
+        &self,
+        operation: &O,
+    ) -> Result<Reply<O::Part>, Failure> {
+        self.pass(Way::default(), operation, &mut Gathered).await
     }
 
     /// Opens a connection and tells how far it came; the next call uses it.
@@ -279,20 +320,28 @@ impl Inner {
 
     fn request<O: Operation>(
         &self,
-        mailbox: Option<&str>,
+        Way { mailbox, affinity, .. }: Way<'_>,
         operation: &O,
         id: &str,
+        encoding: &str,
         authorization: Option<&str>,
     ) -> Vec<u8> {
         let mut envelope = Vec::with_capacity(2048);
         codec::write(&mut envelope, self.acting(mailbox), operation);
-        let anchor = mailbox.filter(|address| !address.is_empty() && !address.contains(['\r', '\n']));
+        let anchor = affinity.map(|affinity| affinity.anchor).or(mailbox);
+        let anchor = anchor.filter(|address| !address.is_empty() && !address.contains(['\r', '\n']));
         let head = self.transport.head.as_bytes();
         let headers = head.len() + authorization.map_or(0, str::len) + anchor.map_or(0, str::len);
         let mut request = Vec::with_capacity(headers + 192 + envelope.len());
         request.extend_from_slice(head);
         push_header(&mut request, "Authorization", authorization);
+        push_header(&mut request, "Accept-Encoding", Some(encoding));
         push_header(&mut request, "X-AnchorMailbox", anchor);
+        if let Some(Affinity { cookie, .. }) = affinity {
+            push_header(&mut request, "X-PreferServerAffinity", Some("true"));
+            let cookie = cookie.map(|value| format!("{AFFINITY}={value}"));
+            push_header(&mut request, "Cookie", cookie.as_deref());
+        }
         let length = envelope.len();
         request.extend_from_slice(
             format!("client-request-id: {id}\r\nContent-Length: {length}\r\n\r\n").as_bytes(),

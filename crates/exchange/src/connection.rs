@@ -55,6 +55,11 @@ pub(crate) trait Taker: Send {
 
     /// Between two reads from the network: time to hand on what has gathered.
     fn rest(&mut self) -> impl Future<Output = Result<(), Failure>> + Send;
+
+    /// For no longer than this may nothing arrive; `None`: the deadline alone counts.
+    fn longest_silence(&self) -> Option<Duration> {
+        None
+    }
 }
 
 /// Why a request failed on this connection.
@@ -200,7 +205,9 @@ impl Connection {
             }
             self.filled = 0;
             from = 0;
-            match timeout_at(deadlines.body, self.read()).await {
+            let silence = taker.longest_silence().and_then(|silence| Instant::now().checked_add(silence));
+            let until = silence.map_or(deadlines.body, |silence| silence.min(deadlines.body));
+            match timeout_at(until, self.read()).await {
                 Ok(Ok(0)) | Ok(Err(_)) if body.may_end() => {
                     body.finish(|bytes| taker.piece(bytes)).map_err(push_failed)?;
                     return Ok(false);

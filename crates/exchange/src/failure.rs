@@ -140,6 +140,12 @@ impl Failure {
     }
 }
 
+impl From<Malformed> for Failure {
+    fn from(malformed: Malformed) -> Self {
+        Self::of_malformed(malformed)
+    }
+}
+
 fn is_wrapper(code: &str) -> bool {
     matches!(
         code,
@@ -173,6 +179,7 @@ mod tests {
             inner_code: inner.map(Into::into),
             back_off: back_off.map(Duration::from_millis),
             fault: false,
+            subscriptions: Vec::new(),
         }
     }
 

@@ -10,7 +10,7 @@ use mailyard_policy::Timestamp;
 pub(crate) const LONGEST_HEAD: usize = 64 << 10;
 
 /// The headers that are looked at; all others are passed over.
-const HEADERS: [&str; 12] = [
+const HEADERS: [&str; 13] = [
     "content-length",
     "transfer-encoding",
     "content-encoding",
@@ -23,7 +23,11 @@ const HEADERS: [&str; 12] = [
     "x-ms-diagnostics",
     "server",
     "via",
+    "set-cookie",
 ];
+
+/// The cookie that leads to one server behind the others.
+pub(crate) const AFFINITY: &str = "X-BackEndOverrideCookie";
 
 /// What the head of an answer says.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -42,6 +46,8 @@ pub(crate) struct Head {
     pub diagnostics: Option<String>,
     /// What answered in the server's place, or handed its answer on, if it says so.
     pub proxy: Option<String>,
+    /// The value of [`AFFINITY`]. No other cookie is kept.
+    pub affinity: Option<String>,
 }
 
 /// A scheme that a server offers (RFC 9110 11.6.1).
@@ -130,6 +136,7 @@ fn interpret(
             "server" if !value.starts_with("Microsoft-") && !value.is_empty() => {
                 head.proxy.get_or_insert_with(|| value.to_owned());
             }
+            "set-cookie" => head.affinity = affinity(value).or(head.affinity),
             "www-authenticate" => read_challenges(value, &mut head.challenges),
             _ => {}
         }
@@ -171,6 +178,12 @@ fn read_challenges(value: &str, challenges: &mut Vec<Challenge>) {
         }
     }
     challenges.extend(last);
+}
+
+fn affinity(cookie: &str) -> Option<String> {
+    let (name, value) = cookie.split(';').next()?.split_once('=')?;
+    let (name, value) = (name.trim(), value.trim());
+    (name.eq_ignore_ascii_case(AFFINITY) && !value.is_empty()).then(|| value.to_owned())
 }
 
 fn http_date(value: &str) -> Option<Timestamp> {

@@ -28,7 +28,7 @@ mod transport;
 
 pub use answer::{ContentSink, Reply};
 pub use autodiscover::Autodiscover;
-pub use client::{Client, Config, Observer};
+pub use client::{Client, Config, Lifetime, Observer, Told, Watch};
 pub use connection_test::{Subject, discovery_step, skipped_steps, test_connection};
 pub use endpoint::Endpoint;
 pub use failure::Failure;

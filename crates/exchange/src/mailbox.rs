@@ -312,7 +312,7 @@ impl Mailbox {
     async fn fetch(&self, ids: &[ItemId], content: bool) -> Result<Answer<PerItem<Fetched>>, Failure> {
         let reply =
             self.client.call(&self.address, &GetItem { ids, properties: OF_CONTENT, content }).await?;
-        let Reply { parts: mut value, date, version } = reply;
+        let Reply { parts: mut value, date, version, .. } = reply;
         value.resize_with(ids.len(), || {
             let detail = "the answer ends before this item";
             Err(Failure::new(Reason::ItemNotAttempted, Execution::Not, detail))

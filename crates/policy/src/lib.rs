@@ -20,6 +20,7 @@ pub mod throttle;
 pub mod time;
 pub mod token;
 pub mod tracking;
+pub mod watch;
 
 pub use reason::{Nature, Reason, Scope};
 pub use time::{BootTime, Timestamp};

@@ -134,6 +134,8 @@ pub enum Event {
     Canary,
     /// The profile's breaker closed: what waited for the server and is waited for by people goes on.
     Reopened,
+    /// The server said that mail came, or may have come unsaid.
+    Notified,
     /// A turn ended.
     Ended(Attempt, Outcome),
     /// A test ended, for each operation that was tested.
@@ -230,6 +232,17 @@ pub struct Mailbox {
     waiting: Option<Box<Wanted>>,
     canary: bool,
     unsaved: bool,
+    notices: Notices,
+}
+
+/// What notifications brought forward.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+struct Notices {
+    /// Mail came since the last poll began.
+    mail: bool,
+    /// The last poll was brought forward.
+    hurried: bool,
+    polled_last: Option<Timestamp>,
 }
 
 /// What a step has gathered for the store.
@@ -264,6 +277,7 @@ impl Mailbox {
             waiting: None,
             canary: false,
             unsaved: false,
+            notices: Notices::default(),
         };
         mailbox.plan_all(rules, now);
         mailbox
@@ -309,6 +323,7 @@ impl Mailbox {
             Event::OutgoingDue => self.outgoing_is_due(now),
             Event::Canary => self.hurry_canary(now),
             Event::Reopened => self.resume_tests(now),
+            Event::Notified => self.notices.mail = true,
             Event::Ended(attempt, outcome) => match self.under_way {
                 UnderWay::Run(current, work) if current == attempt => {
                     self.under_way = UnderWay::Nothing;
@@ -335,6 +350,7 @@ impl Mailbox {
             self.apply(rules, &wanted, now, &mut changes);
         }
         self.finish_polls();
+        self.heed_notification(rules, now);
         let mut effect = None;
         if self.kept == before && !changes.is_worth_writing() {
             effect = self.run_due(rules, now);
@@ -387,7 +403,10 @@ impl Mailbox {
             loop {
                 let kind = self.most_due(now)?;
                 match kind {
-                    Kind::Incoming => break Work::Incoming,
+                    Kind::Incoming => {
+                        self.poll_begins(now);
+                        break Work::Incoming;
+                    }
                     Kind::Outgoing => {
                         let retrying = matches!(self.operation(kind).state, State::Retrying { .. });
                         let check = retrying || self.canary;
@@ -438,7 +457,35 @@ impl Mailbox {
     }
 
     fn plan(&mut self, rules: &Rules, kind: Kind, now: Timestamp) {
-        self.due[kind as usize] = self.operation(kind).next_run(self.id, &rules.pace(), now);
+        // A poll that came early takes the place of the one that would come too soon after it.
+        let early = self.notices.polled_last.filter(|_| kind == Kind::Incoming && self.notices.hurried);
+        let from = early
+            .map_or(now, |last| (last + rules.minimum_interval).clamp(now, now + rules.minimum_interval));
+        let pace = rules.pace();
+        let next = self.operation(kind).next_run(self.id, &pace, from);
+        self.due[kind as usize] =
+            next.map(|next| NextRun { at: next.at.min(now + pace.longest_wait), ..next });
+    }
+
+    fn poll_begins(&mut self, now: Timestamp) {
+        let due = self.due[Kind::Incoming as usize];
+        let hurried = due.is_some_and(|next| next.why == Why::Notified);
+        self.notices = Notices { mail: false, hurried, polled_last: Some(now) };
+    }
+
+    /// Mail came: its poll need not wait for its turn. What waits for another reason goes on waiting.
+    fn heed_notification(&mut self, rules: &Rules, now: Timestamp) {
+        if !self.notices.mail {
+            return;
+        }
+        let gap = rules.notified_gap.max(rules.minimum_interval);
+        let at = self.notices.polled_last.map_or(now, |last| (last + gap).clamp(now, now + gap));
+        if let Some(next) = &mut self.due[Kind::Incoming as usize]
+            && matches!(next.why, Why::Phase | Why::MinimumInterval)
+            && at < next.at
+        {
+            *next = NextRun { at, why: Why::Notified };
+        }
     }
 
     fn is_running_well(&self, kind: Kind) -> bool {

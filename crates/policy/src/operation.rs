@@ -118,6 +118,8 @@ pub enum Why {
     PollWanted,
     /// The last turn left work behind.
     Backlog,
+    /// The server said that mail came.
+    Notified,
 }
 
 /// When an operation runs next, and why then.
@@ -272,7 +274,7 @@ words! {
     Health: NotEligible = "not_eligible", Ok = "ok", Failing = "failing";
     Why: Phase = "phase", MinimumInterval = "minimum_interval", RetryGap = "retry_gap", BackOff = "back_off",
         Breaker = "breaker", TestRetry = "test_retry", TestWanted = "test_wanted", PollWanted = "poll_wanted",
-        Backlog = "backlog";
+        Backlog = "backlog", Notified = "notified";
 }
 
 impl State {

@@ -117,6 +117,39 @@ const CASES: &[Case] = &[
         ],
     },
     Case {
+        what: "mail that comes is polled at once, many of them together, and what comes meanwhile a second later",
+        kept: "sss enabled period=3600000;none off;none off",
+        steps: &[
+            ("1 notified", "run 1 Incoming", "sss enabled period=3600000;none off;none off"),
+            ("1 notified", "", "sss enabled period=3600000;none off;none off"),
+            ("1 notified", "", "sss enabled period=3600000;none off;none off"),
+            ("1 ended 1 completed:0", "", "sss enabled period=3600000;none off;none off"),
+            ("2 tick", "run 2 Incoming", "sss enabled period=3600000;none off;none off"),
+            ("2 ended 2 completed:0", "", "sss enabled period=3600000;none off;none off"),
+            ("9 tick", "", "sss enabled period=3600000;none off;none off"),
+        ],
+    },
+    Case {
+        what: "a notification hurries nothing that the server, a failure or the breaker holds back",
+        kept: "sss enabled period=3600000;none off;none off",
+        steps: &[
+            ("3700 tick", "run 1 Incoming", "sss enabled period=3600000;none off;none off"),
+            ("3701 ended 1 failed:EXCHANGE_SERVER_BUSY:36000000", "settle 2",
+                "sss enabled period=3600000 not_before=+4301 reason=EXCHANGE_SERVER_BUSY;none off;none off"),
+            ("3702 settled 2", "", "sss enabled period=3600000 not_before=+4301 reason=EXCHANGE_SERVER_BUSY;none off;none off"),
+            ("3703 notified", "", "sss enabled period=3600000 not_before=+4301 reason=EXCHANGE_SERVER_BUSY;none off;none off"),
+            ("4300 tick", "", "sss enabled period=3600000 not_before=+4301 reason=EXCHANGE_SERVER_BUSY;none off;none off"),
+            ("4301 tick", "run 3 Incoming", "sss enabled period=3600000 not_before=+4301 reason=EXCHANGE_SERVER_BUSY;none off;none off"),
+        ],
+    },
+    Case {
+        what: "who is not enabled is not polled by a notification",
+        kept: "sss disabled period=300000 reason=MAILBOX_UNAVAILABLE;sss enabled period=300000;none off",
+        steps: &[
+            ("1 notified", "", "sss disabled period=300000 reason=MAILBOX_UNAVAILABLE;sss enabled period=300000;none off"),
+        ],
+    },
+    Case {
         what: "a test that met a fault of the server goes on when the breaker closes, and a poll keeps to its phase",
         kept: "sss untested;sss enabled period=300000;none off",
         steps: &[
@@ -351,6 +384,38 @@ fn transitions() -> Result<(), Box<dyn Error>> {
         }
     }
     Ok(())
+}
+
+/// The moments of all polls, in seconds, of a mailbox that is notified of mail at these.
+fn polls_when_notified(rules: &Rules, notified: &[i64], seconds: i64) -> Vec<i64> {
+    let kept = kept_of("sss enabled period=300000;none off;none off").unwrap_or_default();
+    let mut mailbox = Mailbox::claimed(MAILBOX, kept, rules, at(0));
+    let mut polls = Vec::new();
+    for now in 0..seconds {
+        let event = if notified.contains(&now) { Event::Notified } else { Event::Tick };
+        if let Some(Effect::Run { attempt, .. }) = mailbox.step(rules, event, at(now)) {
+            polls.push(now);
+            let outcome = mailyard_policy::mailbox::Outcome::Completed { items: 0 };
+            let ended = mailbox.step(rules, Event::Ended(attempt, outcome), at(now));
+            assert_eq!(ended, None, "nothing changes");
+        }
+    }
+    polls
+}
+
+#[test]
+fn notifications_keep_to_the_minimum_interval() {
+    let period = Duration::from_mins(5);
+    let steady = Rules { active_min: period, active_max: period, idle_max: period, ..Rules::default() };
+    let floor = Rules { minimum_interval: period * 2, ..steady };
+    let plain = polls_when_notified(&floor, &[], 6000);
+    assert!(plain.len() > 8 && plain.windows(2).all(|two| two[1] - two[0] == 600), "{plain:?}");
+    let notified = [plain[0] + 60, plain[0] + 61, plain[0] + 900, plain[0] + 2000];
+    let polls = polls_when_notified(&floor, &notified, 6000);
+    assert!(polls.windows(2).all(|two| two[1] - two[0] >= 600), "no more often: {polls:?}");
+    assert!(polls.contains(&(plain[0] + 600)), "{polls:?}");
+    let free = polls_when_notified(&steady, &notified, 6000);
+    assert!(notified.iter().all(|at| free.contains(at)), "{free:?}");
 }
 
 #[test]

@@ -38,6 +38,7 @@ enum Move {
     OutgoingDue,
     Canary,
     Reopened,
+    Notified,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -208,7 +209,12 @@ impl Run {
                 self.running.is_some_and(|(running, _)| running == attempt)
             }
             Event::Settled(attempt) => self.settling == Some(attempt),
-            Event::Tick | Event::Wanted(_) | Event::OutgoingDue | Event::Canary | Event::Reopened => true,
+            Event::Tick
+            | Event::Wanted(_)
+            | Event::OutgoingDue
+            | Event::Canary
+            | Event::Reopened
+            | Event::Notified => true,
         };
         if matches!(event, Event::Ended(..)) {
             let alone = matches!(&effect, Some(Effect::Settle { notes, test: None, forget_cursor: false, .. }) if notes.is_empty());
@@ -297,7 +303,7 @@ impl Run {
             Event::Wanted(wanted) => {
                 self.waiting = self.waiting.into_iter().chain([wanted]).max_by_key(|wanted| wanted.revision);
             }
-            Event::Tick | Event::OutgoingDue | Event::Canary | Event::Reopened => {}
+            Event::Tick | Event::OutgoingDue | Event::Canary | Event::Reopened | Event::Notified => {}
         }
     }
 
@@ -416,6 +422,7 @@ impl Run {
             Move::OutgoingDue => self.step(Event::OutgoingDue),
             Move::Canary => self.step(Event::Canary),
             Move::Reopened => self.step(Event::Reopened),
+            Move::Notified => self.step(Event::Notified),
         }
     }
 }
@@ -474,6 +481,7 @@ fn moves() -> impl Strategy<Value = Move> {
         1 => Just(Move::OutgoingDue),
         1 => Just(Move::Canary),
         1 => Just(Move::Reopened),
+        2 => Just(Move::Notified),
         3 => (
             prop::bool::weighted(0.2),
             prop::array::uniform2(prop::bool::weighted(0.9)),

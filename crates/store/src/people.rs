@@ -72,6 +72,8 @@ pub struct Profile {
     pub owner_email: Option<String>,
     /// One request ends after this; may only shorten the deployment's.
     pub request_deadline: Option<Duration>,
+    /// The server is asked to tell when mail comes.
+    pub streaming: bool,
     /// Into how many lanes its mailboxes are divided.
     pub lanes: u16,
     /// What sending does on its server, as probed. Written by the holder of its lane.

@@ -84,6 +84,7 @@ pairs! {
         Why::TestWanted = admin::Why::TestWanted,
         Why::PollWanted = admin::Why::PollWanted,
         Why::Backlog = admin::Why::Backlog,
+        Why::Notified = admin::Why::Notified,
     }
     Level = admin::AlertLevel {
         Level::Information = admin::AlertLevel::Information,

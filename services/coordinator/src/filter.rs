@@ -29,6 +29,7 @@ pub const PROFILE_FIELDS: &[Field] = &[
     Field { name: "owner_email", kind: FieldKind::Text },
     Field { name: "max_connections", kind: FieldKind::Number },
     Field { name: "move_failed", kind: FieldKind::Flag },
+    Field { name: "streaming", kind: FieldKind::Flag },
     Field { name: "password_set", kind: FieldKind::Flag },
     Field { name: "create_time", kind: FieldKind::Time },
 ];
@@ -93,6 +94,7 @@ fn profile_value(profile: &Profile, field: &str) -> Value {
         "owner_email" => text(profile.owner_email.as_deref()),
         "max_connections" => Value::Number(profile.max_connections.into()),
         "move_failed" => Value::Flag(profile.move_failed),
+        "streaming" => Value::Flag(profile.streaming),
         "password_set" => Value::Flag(profile.credentials.secret_set()),
         "create_time" => Value::Time(profile.create_time),
         _ => text(Some(&profile.display_name)),

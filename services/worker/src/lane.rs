@@ -1,6 +1,7 @@
 //! A profile's lane at its holder: client, gate and breaker, and which of its mailboxes wait for the breaker.
 
 mod keep;
+mod watched;
 
 use std::{
     collections::{BTreeSet, VecDeque},
@@ -24,6 +25,7 @@ use mailyard_store::{self as store, people::Profile};
 use secrecy::SecretString;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
+use self::watched::Watched;
 use crate::{road::Roads, settings::Settings, shared::Shared};
 
 /// A profile as its mailboxes use it: replaced as a whole when people change it.
@@ -73,6 +75,7 @@ pub struct Lane {
     current: RwLock<Arc<Current>>,
     state: Mutex<State>,
     changed: Notify,
+    watched: Watched,
     tell: Box<dyn Fn(Signal) + Send + Sync>,
 }
 
@@ -83,6 +86,8 @@ pub enum Signal {
     Canary(MailboxId),
     /// The breaker closed.
     Closed,
+    /// Mail came to this one, or may have come unsaid.
+    Mail(MailboxId),
 }
 
 struct State {
@@ -162,6 +167,7 @@ impl Lane {
             current: RwLock::new(Arc::new(current)),
             state: Mutex::new(state),
             changed: Notify::new(),
+            watched: Watched::default(),
             tell: Box::new(tell),
         }))
     }
@@ -222,6 +228,7 @@ impl Lane {
             self.state().probe = probe;
             self.breaker_event(breaker::Event::Changed);
         }
+        self.watched.tell();
         Ok(true)
     }
 
@@ -317,6 +324,9 @@ impl Lane {
         // Most events change nothing that the lane's task waits for.
         let changed = state.unsaved || state.breaker.canary_at(rules, now) != canary;
         drop(state);
+        if what.is_some() {
+            self.watched.tell();
+        }
         if what == Some(What::BreakerClosed) {
             (self.tell)(Signal::Closed);
         }

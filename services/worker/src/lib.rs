@@ -18,5 +18,6 @@ pub mod supervisor;
 mod test;
 pub mod turn;
 mod undeliverable;
+mod watch;
 
 pub use run::{Parts, run, spawn};

@@ -41,6 +41,8 @@ pub enum Message {
     Canary,
     /// The profile's breaker closed.
     Reopened,
+    /// Mail came, or may have come unsaid.
+    Notified,
     /// A task ended.
     Ended(Box<Ended>),
     /// What was to be written is written.
@@ -101,12 +103,19 @@ pub struct State {
     unsaved_cycle: Option<Box<Cycle>>,
     /// What the turn that ended just now has written of the machine already.
     written: Option<Box<Kept>>,
-    counted: bool,
+    known: KnownToLane,
     stopping: bool,
     /// What caused the next task, if that is traced.
     cause: Option<Box<Span>>,
     /// When the next task was due.
     due: Option<Timestamp>,
+}
+
+/// What its lane was told of it.
+#[derive(Default)]
+struct KnownToLane {
+    counted: bool,
+    watched: bool,
 }
 
 impl Actor for MailboxActor {
@@ -143,7 +152,7 @@ impl Actor for MailboxActor {
             // All at once: growing would leave holes of every size behind.
             cycles: VecDeque::with_capacity(CYCLES),
             unsaved_cycle: None,
-            counted: false,
+            known: KnownToLane::default(),
             stopping: false,
             cause: None,
             due: None,
@@ -171,6 +180,7 @@ impl Actor for MailboxActor {
     ) -> Result<(), ActorProcessingErr> {
         state.shared.scheduler.set(state.id, None);
         state.count(false);
+        state.watch(false);
         Ok(())
     }
 }
@@ -185,6 +195,7 @@ impl State {
             }
             Message::Canary => self.step(myself, Event::Canary),
             Message::Reopened => self.step(myself, Event::Reopened),
+            Message::Notified => self.step(myself, Event::Notified),
             Message::Wanted(wanted, cause) => {
                 self.caused_by(cause);
                 self.wanted = Arc::new(*wanted);
@@ -251,13 +262,24 @@ impl State {
         self.due = wake;
         self.shared.scheduler.set(self.id, wake);
         self.count(self.machine.kept().health() != Health::NotEligible);
+        let polled = self.machine.kept().operations[Kind::Incoming as usize].is_enabled();
+        self.watch(polled && !self.stopping);
         self.stop_if_idle(myself);
     }
 
     fn count(&mut self, counts: bool) {
-        if self.counted != counts {
-            self.counted = counts;
+        if self.known.counted != counts {
+            self.known.counted = counts;
             self.lane.count(counts);
+        }
+    }
+
+    /// Who is polled is watched, if the profile wishes it.
+    fn watch(&mut self, polled: bool) {
+        let wanted = polled && self.lane.current().profile.streaming;
+        if wanted || self.known.watched {
+            self.known.watched = wanted;
+            self.lane.watch(self.id, wanted.then_some(self.wanted.address.as_str()));
         }
     }
 

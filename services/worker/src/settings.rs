@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mailyard_exchange::Resolver;
 use mailyard_host::config::Config;
-use mailyard_policy::{breaker, discovery, mailbox, names::Domains, outbox, tracking::Portions};
+use mailyard_policy::{breaker, discovery, mailbox, names::Domains, outbox, tracking::Portions, watch};
 use mailyard_store::people::Profile;
 
 /// Numbers of the deployment.
@@ -18,6 +18,8 @@ pub struct Settings {
     pub portions: Portions,
     /// When the breaker of a profile opens and closes.
     pub breaker: breaker::Rules,
+    /// How mailboxes are watched by notifications, where a profile wishes it.
+    pub watch: watch::Rules,
     /// One request is given up after this; a profile may only shorten it.
     pub request_deadline: Duration,
     /// A connection is given up after this.
@@ -47,6 +49,7 @@ impl Default for Settings {
             outbox: outbox::Rules::default(),
             portions: Portions::default(),
             breaker: breaker::Rules::default(),
+            watch: watch::Rules::default(),
             request_deadline: Duration::from_secs(20),
             connect_timeout: Duration::from_secs(10),
             resolver: Resolver::default(),

@@ -16,7 +16,7 @@ use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent
 use tokio::{task::AbortHandle, time::Instant};
 use tracing::{Instrument as _, Span};
 
-use self::round::{Found, Lanes, Round};
+use self::round::{Found, Lanes, OpenLane, Round};
 use crate::{
     lane::Lane,
     mailbox::{Arguments, Explained, MailboxActor, Message as MailboxMessage},
@@ -46,6 +46,8 @@ pub enum Message {
     Due(Vec<MailboxId>),
     /// The breaker wants this one to try the server.
     Canary(MailboxId),
+    /// Mail came to this one, or may have come unsaid.
+    Mail(MailboxId),
     /// The breaker of a profile's lane closed.
     Reopened(ProfileId, u16),
     /// Tells everything about a mailbox; `None`: it is not held here.
@@ -147,6 +149,7 @@ impl Actor for Supervisor {
             Message::Found(found) => state.found(&myself, *found).await,
             Message::Due(due) => due.into_iter().for_each(|id| state.cast(id, MailboxMessage::Tick)),
             Message::Canary(id) => state.cast(id, MailboxMessage::Canary),
+            Message::Mail(id) => state.cast(id, MailboxMessage::Notified),
             Message::Reopened(profile, lane) => state.reopened(profile, lane),
             Message::Explain(id, reply) => state.explain(id, reply),
             Message::Count(reply) => {
@@ -176,7 +179,7 @@ impl Actor for Supervisor {
 
     async fn post_stop(&self, _: ActorRef<Message>, state: &mut State) -> Result<(), ActorProcessingErr> {
         state.tasks.iter().for_each(AbortHandle::abort);
-        state.lanes.iter().flat_map(HashMap::values).for_each(|open| open.keeper.abort());
+        state.lanes.iter().flat_map(HashMap::values).for_each(OpenLane::end);
         Ok(())
     }
 }

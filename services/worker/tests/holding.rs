@@ -170,6 +170,7 @@ fn profile(number: u128, url: &str) -> Profile {
         alert_owner: false,
         owner_email: None,
         request_deadline: None,
+        streaming: false,
         lanes: 1,
         capabilities: Capabilities::default(),
         create_time: Timestamp::EPOCH,

@@ -33,6 +33,8 @@ pub struct Refusal {
     pub back_off: Option<Duration>,
     /// The whole request was refused by a SOAP fault, and not a part of it.
     pub fault: bool,
+    /// The subscriptions that it is about, if it is about some of several.
+    pub subscriptions: Vec<Box<str>>,
 }
 
 /// An answer that could be read.
@@ -142,6 +144,7 @@ fn read_message<O: Operation>(
         "ResponseCode" => Ok(refusal.code = reader.boxed_text()?),
         "MessageXml" => read_values(reader, &mut refusal),
         "DescriptiveLinkKey" => Ok(()),
+        "ErrorSubscriptionIds" => read_subscriptions(reader, &mut refusal),
         _ => O::read(reader, element, &mut part),
     })?;
     let refused = match class.as_deref() {
@@ -181,6 +184,15 @@ fn read_values(reader: &mut Reader<'_>, refusal: &mut Refusal) -> Result<(), Mal
             }
             Some("InnerErrorResponseCode") => refusal.inner_code = Some(reader.text()?.trim().into()),
             _ => {}
+        }
+        Ok(())
+    })
+}
+
+fn read_subscriptions(reader: &mut Reader<'_>, refusal: &mut Refusal) -> Result<(), Malformed> {
+    reader.children(|reader, element| {
+        if element.name() == "SubscriptionId" {
+            refusal.subscriptions.push(reader.text()?.trim().into());
         }
         Ok(())
     })

@@ -3,6 +3,7 @@
 mod answers;
 mod hostile;
 mod requests;
+mod streamed;
 
 use super::{Answer, Limits, Malformed, Operation, Sieve, read, text};
 

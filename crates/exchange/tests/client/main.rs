@@ -9,3 +9,4 @@ mod oidc_provider;
 mod pyspnego;
 #[allow(dead_code)]
 mod scripted;
+mod watch;

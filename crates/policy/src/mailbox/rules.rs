@@ -33,6 +33,8 @@ pub struct Rules {
     pub back_off_max: Duration,
     /// The profile's minimum polling interval; zero: no floor.
     pub minimum_interval: Duration,
+    /// Between two polls that notifications bring forward: many that come together make few polls.
+    pub notified_gap: Duration,
 }
 
 impl Default for Rules {
@@ -50,6 +52,7 @@ impl Default for Rules {
             back_off: Duration::from_secs(30),
             back_off_max: minutes(10),
             minimum_interval: Duration::ZERO,
+            notified_gap: Duration::from_secs(1),
         }
     }
 }

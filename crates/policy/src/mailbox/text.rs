@@ -9,7 +9,7 @@ use crate::{
     time::millis,
 };
 
-const EVENT: &str = "tick outgoing_due canary reopened settled wanted ended test_ended";
+const EVENT: &str = "tick outgoing_due canary reopened notified settled wanted ended test_ended";
 const KEPT: &str = "seen= subject= polls= test= done= OPERATION;OPERATION;OPERATION";
 
 fn unknown(text: &str, known: &'static str) -> UnknownWord {
@@ -106,6 +106,7 @@ impl fmt::Display for Event {
             Self::OutgoingDue => out.write_str("outgoing_due"),
             Self::Canary => out.write_str("canary"),
             Self::Reopened => out.write_str("reopened"),
+            Self::Notified => out.write_str("notified"),
             Self::Settled(attempt) => write!(out, "settled {attempt}"),
             Self::Ended(attempt, outcome) => write!(out, "ended {attempt} {outcome}"),
             Self::TestEnded(attempt, [a, b, c]) => {
@@ -130,6 +131,7 @@ impl FromStr for Event {
             ["outgoing_due"] => Self::OutgoingDue,
             ["canary"] => Self::Canary,
             ["reopened"] => Self::Reopened,
+            ["notified"] => Self::Notified,
             ["settled", number] => Self::Settled(attempt(number)?),
             ["ended", number, outcome] => Self::Ended(attempt(number)?, outcome.parse()?),
             ["test_ended", number, a, b, c] => Self::TestEnded(

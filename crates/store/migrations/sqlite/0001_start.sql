@@ -48,7 +48,7 @@ CREATE TABLE profile(
   incoming_url TEXT, outgoing_url TEXT, ca_pem TEXT,
   process_email_from INTEGER, minimum_interval INTEGER NOT NULL, max_connections INTEGER NOT NULL,
   idle_max INTEGER NOT NULL, move_failed INTEGER NOT NULL, alert_owner INTEGER NOT NULL, owner_email TEXT,
-  request_deadline INTEGER, lanes INTEGER NOT NULL,
+  request_deadline INTEGER, streaming INTEGER NOT NULL, lanes INTEGER NOT NULL,
   consumes_draft INTEGER, checks_change_key INTEGER, moved_id_dies INTEGER,
   create_time INTEGER NOT NULL, revision INTEGER NOT NULL,
   UNIQUE (org, name_key)

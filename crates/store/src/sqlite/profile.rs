@@ -37,8 +37,8 @@ impl SqliteStore {
         let query = sqlx::query(
             "INSERT INTO profile(display_name, name_key, description, incoming_url, outgoing_url, ca_pem,
                process_email_from, minimum_interval, max_connections, idle_max, move_failed, alert_owner, owner_email,
-               request_deadline, lanes, profile_id, org, create_time, revision)
-             VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,1)",
+               request_deadline, streaming, lanes, profile_id, org, create_time, revision)
+             VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,1)",
         );
         bind_settings(query, profile)
             .bind(profile.id.key())
@@ -73,7 +73,7 @@ impl SqliteStore {
         let query = sqlx::query(
             "UPDATE profile SET display_name=?, name_key=?, description=?, incoming_url=?, outgoing_url=?, ca_pem=?,
                process_email_from=?, minimum_interval=?, max_connections=?, idle_max=?,
-               move_failed=?, alert_owner=?, owner_email=?, request_deadline=?, lanes=?, revision=revision+1
+               move_failed=?, alert_owner=?, owner_email=?, request_deadline=?, streaming=?, lanes=?, revision=revision+1
              WHERE profile_id=?",
         );
         bind_settings(query, profile).bind(profile.id.key()).execute(&mut *tx).await?;
@@ -163,6 +163,7 @@ fn bind_settings<'q>(query: Bound<'q>, profile: &Profile) -> Bound<'q> {
         .bind(profile.alert_owner)
         .bind(&profile.owner_email)
         .bind(profile.request_deadline.map(duration_millis))
+        .bind(profile.streaming)
         .bind(i64::from(profile.lanes))
 }
 
@@ -240,6 +241,7 @@ fn read_profile(row: &SqliteRow) -> Result<Profile> {
         request_deadline: row
             .try_get::<Option<i64>, _>("request_deadline")?
             .map(|millis| Duration::from_millis(millis.unsigned_abs())),
+        streaming: row.flag("streaming")?,
         lanes: row.try_get("lanes")?,
         capabilities: Capabilities {
             consumes_draft: row.try_get("consumes_draft")?,

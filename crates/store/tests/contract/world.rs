@@ -146,6 +146,7 @@ pub fn profile(id: u128, name: &str) -> Profile {
         alert_owner: true,
         owner_email: Some("boss@contoso.example".to_owned()),
         request_deadline: Some(Duration::from_secs(10)),
+        streaming: false,
         lanes: 1,
         capabilities: Capabilities::default(),
         create_time: at(0),

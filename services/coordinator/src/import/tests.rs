@@ -238,6 +238,7 @@ fn profile(id: u128, name: &str) -> Profile {
         alert_owner: true,
         owner_email: None,
         request_deadline: None,
+        streaming: false,
         lanes: 1,
         capabilities: mailyard_policy::outbox::Capabilities::default(),
         create_time: Timestamp::EPOCH,

@@ -38,6 +38,10 @@ const WRONG: &[Change] = &[
         it.incoming_url.clear();
         it.outgoing_url.clear();
     }),
+    ("notifications by delegation", |it| {
+        it.streaming = true;
+        own(it).set_access(mailyard_wire::admin::Access::Delegation);
+    }),
     ("plain HTTP", |it| it.incoming_url = "http://mail.contoso.example/EWS".into()),
     ("no URL but a word", |it| it.outgoing_url = "exchange".into()),
     ("a password in the URL", |it| it.incoming_url = "https://me:Tannenbaum@mail.contoso.example/".into()),

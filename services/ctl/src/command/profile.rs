@@ -196,6 +196,7 @@ fn object(profile: &admin::Profile) -> Object {
         .number("max_connections", profile.max_connections)
         .span("idle_max", profile.idle_max.as_ref())
         .flag("move_failed", profile.move_failed)
+        .flag("streaming", profile.streaming)
         .maybe("alert_owner", profile.alert_owner)
         .text("owner_email", profile.owner_email())
         .span("request_deadline", profile.request_deadline.as_ref())

@@ -19,6 +19,7 @@ use super::Message;
 use crate::{
     lane::{Lane, Signal},
     shared::Shared,
+    watch,
 };
 
 /// Mailboxes of one claim: what they take up on their way stays with the process.
@@ -49,7 +50,14 @@ pub(super) type Lanes = HashMap<(ProfileId, u16), OpenLane>;
 pub(super) struct OpenLane {
     lane: Arc<Lane>,
     epoch: Epoch,
-    pub(super) keeper: AbortHandle,
+    tasks: [AbortHandle; 2],
+}
+
+impl OpenLane {
+    /// Somebody else holds it from now on.
+    pub(super) fn end(&self) {
+        self.tasks.iter().for_each(AbortHandle::abort);
+    }
 }
 
 /// One look at the store, beside the actor.
@@ -201,7 +209,7 @@ impl Round {
             Ok(open) => {
                 let lane = open.lane.clone();
                 if let Some(before) = lanes.insert(key, open) {
-                    before.keeper.abort();
+                    before.end();
                 }
                 Ok(Some(lane))
             }
@@ -224,11 +232,14 @@ impl Round {
             let _stopped = myself.cast(match signal {
                 Signal::Canary(mailbox) => Message::Canary(mailbox),
                 Signal::Closed => Message::Reopened(profile, number),
+                Signal::Mail(mailbox) => Message::Mail(mailbox),
             });
         };
         let lane = Lane::open(self.shared.clone(), profile, key.1, epoch, tell).await?;
-        let keeper = tokio::spawn(lane.clone().run()).abort_handle();
-        Ok(OpenLane { lane, epoch, keeper })
+        let kept = tokio::spawn(lane.clone().run());
+        let watched = tokio::spawn(watch::run(self.shared.clone(), lane.clone()));
+        let tasks = [kept.abort_handle(), watched.abort_handle()];
+        Ok(OpenLane { lane, epoch, tasks })
     }
 }
 

@@ -256,6 +256,7 @@ fn faults_tell_their_code_and_how_long_to_wait() {
         inner_code: inner.map(Into::into),
         back_off: millis.map(Duration::from_millis),
         fault: true,
+        subscriptions: Vec::new(),
     };
     let wait =
         r#"<t:Value Name="PolicyPart">x</t:Value><t:Value Name="BackOffMilliseconds"> 5000 </t:Value>"#;

@@ -6,9 +6,9 @@ use proptest::prelude::*;
 
 use crate::codec::{
     Acting, Address, Attachment, Body, Content, CreateAttachment, CreateFolder, CreateItem, Criterion,
-    DeleteItem, Deletion, Draft, FindFolder, FindItem, Folder, FolderId, GetFolder, GetItem, Importance,
-    ItemId, MoveItem, Operation, Properties, Property, Reader, SendItem, Shape, SyncFolderItems, Update,
-    UpdateItem, WellKnown, text::is_legal, write,
+    DeleteItem, Deletion, Draft, FindFolder, FindItem, Folder, FolderId, GetFolder, GetItem,
+    GetStreamingEvents, Importance, ItemId, MoveItem, Operation, Properties, Property, Reader, SendItem,
+    Shape, Subscribe, SyncFolderItems, Unsubscribe, Update, UpdateItem, WellKnown, text::is_legal, write,
 };
 
 const MAILBOX: &str = "anna@example.org";
@@ -110,6 +110,15 @@ fn requests() -> Vec<(&'static str, String)> {
         (
             "DeleteItem",
             request(&DeleteItem { ids: &[id.clone(), other.clone()], deletion: Deletion::HardDelete }),
+        ),
+        ("Subscribe", request(&Subscribe { folder: &inbox })),
+        ("Unsubscribe", request(&Unsubscribe { subscription: "JAByAHMAbQ==" })),
+        (
+            "GetStreamingEvents",
+            request(&GetStreamingEvents {
+                subscriptions: &["JAByAHMAbQ==".into(), "S&2".into()],
+                minutes: 29,
+            }),
         ),
     ]
 }

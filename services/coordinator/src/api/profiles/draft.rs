@@ -11,7 +11,7 @@ use mailyard_policy::{
     Timestamp,
     id::{Org, ProfileId, Revision},
     outbox::Capabilities,
-    profile::{Authentication, Credentials},
+    profile::{Access, Authentication, Credentials},
 };
 use mailyard_store::people::{Profile, Secrets};
 use mailyard_wire::FieldMask;
@@ -62,6 +62,7 @@ const FIELDS: &[&str] = &[
     "max_connections",
     "idle_max",
     "move_failed",
+    "streaming",
     "owner_email",
     "alert_owner",
     "request_deadline",
@@ -86,6 +87,7 @@ fn is_set(message: &admin::Profile, field: &str) -> bool {
         "max_connections" => message.max_connections != 0,
         "idle_max" => message.idle_max.is_some(),
         "move_failed" => message.move_failed,
+        "streaming" => message.streaming,
         "owner_email" => message.owner_email.is_some(),
         "alert_owner" => message.alert_owner.is_some(),
         "request_deadline" => message.request_deadline.is_some(),
@@ -153,6 +155,7 @@ impl<'a> Draft<'a> {
             alert_owner: false,
             owner_email: None,
             request_deadline: None,
+            streaming: false,
             lanes: 1,
             capabilities: Capabilities::default(),
             create_time: at,
@@ -204,6 +207,10 @@ impl<'a> Draft<'a> {
         let by_token = |own: &credentials::Draft| own.credentials.authentication == Authentication::OAuth;
         let by_token = by_token(&self.incoming) || self.outgoing.as_ref().is_some_and(by_token);
         location::settle(&mut self.profile, self.autodiscover, by_token, &mut self.input);
+        if self.profile.streaming && self.incoming.credentials.access == Access::Delegation {
+            let detail = "servers tell of mail by impersonation only: switch it off, or use impersonation to read mail";
+            self.input.wrong("profile.streaming", detail);
+        }
         self.input.done()?;
         let (outgoing_credentials, outgoing) = self.outgoing.map(|own| (own.credentials, own.secret)).unzip();
         let secrets = Secrets { incoming: self.incoming.secret, outgoing: outgoing.flatten() };
@@ -282,6 +289,7 @@ impl<'a> Draft<'a> {
                 }
             }
             "move_failed" => profile.move_failed = message.move_failed,
+            "streaming" => profile.streaming = message.streaming,
             "owner_email" => {
                 let given = message.owner_email.as_deref().filter(|address| !address.is_empty());
                 profile.owner_email = given.map(|address| input.address("profile.owner_email", address));

@@ -35,6 +35,7 @@ pub(super) fn of(profile: &Profile, is_default: bool, held_back: Option<Reason>)
         max_connections: profile.max_connections.into(),
         idle_max: Some(duration(profile.idle_max)),
         move_failed: profile.move_failed,
+        streaming: profile.streaming,
         alert_owner: Some(profile.alert_owner),
         owner_email: profile.owner_email.clone(),
         request_deadline: profile.request_deadline.map(duration),

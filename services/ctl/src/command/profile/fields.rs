@@ -66,6 +66,9 @@ pub struct Fields {
     /// Mail that cannot be tracked is moved to the Undeliverable folder
     #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
     move_failed: Option<bool>,
+    /// The server tells when mail comes, by one more connection for each 200 mailboxes; needs impersonation
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
+    streaming: Option<bool>,
     /// Who is mailed when too many mailboxes fail
     #[arg(long, value_name = "ADDRESS")]
     owner_email: Option<String>,
@@ -172,6 +175,10 @@ impl Fields {
         if let Some(flag) = self.move_failed {
             paths.push("move_failed".to_owned());
             profile.move_failed = flag;
+        }
+        if let Some(flag) = self.streaming {
+            paths.push("streaming".to_owned());
+            profile.streaming = flag;
         }
         if self.alert_owner.is_some() {
             paths.push("alert_owner".to_owned());
