@@ -185,14 +185,14 @@ impl Issuer {
         if !ours || token.header["alg"] != "RS256" || !token.is_signed_by(&self.public) {
             return Err(TokenError::Signature);
         }
-        let Registration { tenant, client, resource, .. } = &self.registration;
+        let Registration { tenant, client, .. } = &self.registration;
         let issuer = token.text("iss");
         if token.text("tid") != Some(tenant)
             || (issuer != Some(&self.issuer_v1()) && issuer != Some(&self.issuer_v2()))
         {
             return Err(TokenError::Tenant);
         }
-        if token.text("aud").is_none_or(|audience| audience.trim_end_matches('/') != resource) {
+        if !token.text("aud").is_some_and(|audience| self.names_exchange(audience)) {
             return Err(TokenError::Resource);
         }
         let (Some(begins), Some(ends)) = (token.moment("nbf"), token.moment("exp")) else {
@@ -210,6 +210,13 @@ impl Issuer {
             return Err(TokenError::Client);
         }
         Ok(Accepted { claims_met: token.claims["claims_met"] == true })
+    }
+
+    /// True for a name of Exchange in the directory: an organization registers all that its clients use, and some use the host
+    /// alone.
+    fn names_exchange(&self, name: &str) -> bool {
+        let (own, name) = (&self.registration.resource, name.trim_end_matches('/'));
+        name == own || own.rsplit_once(':').is_some_and(|(host, _port)| name == host)
     }
 
     fn issuer_v1(&self) -> String {

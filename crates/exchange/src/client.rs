@@ -77,7 +77,7 @@ impl std::fmt::Debug for Observer {
 
 /// For whom a request is made, and which way it goes.
 #[derive(Clone, Copy, Default)]
-struct Way<'a> {
+pub(crate) struct Way<'a> {
     /// `None`: the service account itself.
     mailbox: Option<&'a str>,
     warrant: Option<&'a Warrant>,
@@ -94,8 +94,8 @@ struct Affinity<'a> {
 }
 
 impl<'a> Way<'a> {
-    fn of(mailbox: &'a str) -> Self {
-        Self { mailbox: Some(mailbox), ..Self::default() }
+    pub(crate) fn of(mailbox: impl Into<Option<&'a str>>) -> Self {
+        Self { mailbox: mailbox.into(), ..Self::default() }
     }
 }
 
@@ -191,7 +191,7 @@ impl Client {
         self.pass(Way { warrant, ..Way::of(mailbox) }, operation, &mut Gathered).await
     }
 
-    /// The same; without a mailbox as the service account itself.
+    /// Makes a call that goes a certain way.
     pub(crate) async fn pass<O: Operation + Sync>(
         &self,
         way: Way<'_>,
@@ -257,14 +257,6 @@ impl Client {
                 Err(ended) => return Err(ended.failure),
             }
         }
-    }
-
-    /// Makes a call as the service account itself.
-    pub(crate) async fn call_as_itself<O: Operation + Sync>(
-        &self,
-        operation: &O,
-    ) -> Result<Reply<O::Part>, Failure> {
-        self.pass(Way::default(), operation, &mut Gathered).await
     }
 
     /// Opens a connection and tells how far it came; the next call uses it.

@@ -20,6 +20,7 @@ use crate::{
     Client, Failure, Reply,
     auth::Scheme,
     autodiscover::Discovery,
+    client::Way,
     codec::{Folder, GetFolder, ServerVersion, WellKnown},
     connection::{Opened, Proof},
 };
@@ -278,7 +279,7 @@ impl<T: FnMut(Step) + Send> Test<'_, T> {
     /// Asks for a folder. Notes the version of the server, and whether it is busy.
     async fn ask(&mut self, mailbox: Option<&str>, folder: &Folder) -> (Result<(), Failure>, Excerpt) {
         let mut excerpt = Excerpt::default();
-        let reply = self.client.pass(mailbox, None, &GetFolder { folder }, &mut excerpt).await;
+        let reply = self.client.pass(Way::of(mailbox), &GetFolder { folder }, &mut excerpt).await;
         if let Ok(reply) = &reply {
             self.version = reply.version.or(self.version);
         }

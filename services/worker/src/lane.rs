@@ -25,6 +25,7 @@ use mailyard_store::{self as store, people::Profile};
 use secrecy::SecretString;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
+pub use self::watched::Target;
 use self::watched::Watched;
 use crate::{road::Roads, settings::Settings, shared::Shared};
 

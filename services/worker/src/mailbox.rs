@@ -24,7 +24,11 @@ use self::{
     settle::Writing,
     task::{Task, TaskResult, word, word_of},
 };
-use crate::{holding::Holding, lane::Lane, shared::Shared};
+use crate::{
+    holding::Holding,
+    lane::{Lane, Target},
+    shared::Shared,
+};
 
 /// The actor.
 pub struct MailboxActor;
@@ -274,13 +278,26 @@ impl State {
         }
     }
 
-    /// Who is polled is watched, if the profile wishes it.
+    /// Who is polled is watched, if the profile wishes it and it is known where.
     fn watch(&mut self, polled: bool) {
-        let wanted = polled && self.lane.current().profile.streaming;
-        if wanted || self.known.watched {
-            self.known.watched = wanted;
-            self.lane.watch(self.id, wanted.then_some(self.wanted.address.as_str()));
+        let current = self.lane.current();
+        if !(polled && current.profile.streaming) {
+            if self.known.watched {
+                self.watch_at(None);
+            }
+        } else if let Some(holding) = &self.holding {
+            let autodiscovers = current.profile.autodiscovers();
+            let place = holding.place.as_ref().filter(|_| autodiscovers);
+            let url: Option<Arc<str>> = place.and_then(|place| place.location.url()).map(Arc::from);
+            let is_found = url.is_some() || !autodiscovers;
+            self.watch_at(is_found.then(|| Target { address: self.wanted.address.as_str().into(), url }));
         }
+        // Else a task has it, and it stays where it was.
+    }
+
+    fn watch_at(&mut self, target: Option<Target>) {
+        self.known.watched = target.is_some();
+        self.lane.watch(self.id, target);
     }
 
     fn run(&mut self, myself: &ActorRef<Message>, attempt: Attempt, work: Work) {

@@ -10,14 +10,20 @@ use std::{
     sync::Arc,
 };
 
-use mailyard_policy::{id::MailboxId, watch::Groups};
+use mailyard_policy::{
+    id::MailboxId,
+    watch::{Groups, Rules},
+};
 use tokio::{
     sync::watch::{self, Sender},
     task::AbortHandle,
 };
 
 use self::stream::Watching;
-use crate::{lane::Lane, shared::Shared};
+use crate::{
+    lane::{Lane, Target},
+    shared::Shared,
+};
 
 /// Mailboxes with their addresses.
 type Members = BTreeMap<MailboxId, Arc<str>>;
@@ -36,25 +42,55 @@ struct Running {
     _task: Task,
 }
 
+/// Groups of mailboxes that are watched together, by the URL that Autodiscover found for them.
+#[derive(Default)]
+struct Servers(BTreeMap<Option<Arc<str>>, Groups>);
+
+/// A group by its URL and number.
+type Key = (Option<Arc<str>>, u32);
+
+impl Servers {
+    fn set(&mut self, rules: &Rules, watched: &BTreeMap<MailboxId, Target>) {
+        let mut wanted = BTreeMap::<_, BTreeSet<MailboxId>>::new();
+        for server in self.0.keys() {
+            wanted.insert(server.clone(), BTreeSet::new());
+        }
+        for (id, target) in watched {
+            wanted.entry(target.url.clone()).or_default().insert(*id);
+        }
+        for (server, members) in &wanted {
+            self.0.entry(server.clone()).or_default().set(rules, members);
+        }
+        self.0.retain(|_, groups| groups.iter().next().is_some());
+    }
+
+    fn groups(&self) -> impl Iterator<Item = (Key, &BTreeSet<MailboxId>)> {
+        let of = |(server, groups): (&Option<Arc<str>>, _)| (server.clone(), groups);
+        self.0.iter().map(of).flat_map(|(server, groups): (_, &Groups)| {
+            groups.iter().map(move |(number, members)| ((server.clone(), number), members))
+        })
+    }
+}
+
 /// Keeps a stream for each group of mailboxes, until it is dropped. Subscriptions that are left end by themselves.
 pub(crate) async fn run(shared: Arc<Shared>, lane: Arc<Lane>) {
-    let rules = shared.settings.watch;
-    let (mut groups, mut streams) = (Groups::default(), BTreeMap::<u32, Running>::new());
+    let (mut servers, mut streams) = (Servers::default(), BTreeMap::<Key, Running>::new());
     let mut seen = None;
     loop {
         let revision = Some(lane.current().profile.revision);
         if std::mem::replace(&mut seen, revision) != revision {
             // It may be another server now.
             streams.clear();
-            groups = Groups::default();
+            servers = Servers::default();
         }
         let watched = lane.watched();
-        groups.set(&rules, &watched.keys().copied().collect::<BTreeSet<_>>());
-        streams.retain(|number, _| groups.iter().any(|(known, _)| known == *number));
-        for (number, group) in groups.iter() {
-            let address = |id: &MailboxId| Some((*id, watched.get(id)?.clone()));
+        servers.set(&shared.settings.watch, &watched);
+        streams.retain(|key, _| servers.groups().any(|(known, _)| known == *key));
+        for (key, group) in servers.groups() {
+            let address = |id: &MailboxId| Some((*id, watched.get(id)?.address.clone()));
             let members: Members = group.iter().filter_map(address).collect();
-            let running = streams.entry(number).or_insert_with(|| begin(&shared, &lane));
+            let url = key.0.clone();
+            let running = streams.entry(key).or_insert_with(|| begin(&shared, &lane, url));
             running.members.send_if_modified(|known| {
                 let changed = *known != members;
                 *known = members;
@@ -65,8 +101,8 @@ pub(crate) async fn run(shared: Arc<Shared>, lane: Arc<Lane>) {
     }
 }
 
-fn begin(shared: &Arc<Shared>, lane: &Arc<Lane>) -> Running {
+fn begin(shared: &Arc<Shared>, lane: &Arc<Lane>, url: Option<Arc<str>>) -> Running {
     let (members, told) = watch::channel(Members::new());
-    let watching = Watching::new(shared.clone(), lane.clone(), told);
+    let watching = Watching::new(shared.clone(), lane.clone(), url, told);
     Running { members, _task: Task(tokio::spawn(watching.run()).abort_handle()) }
 }

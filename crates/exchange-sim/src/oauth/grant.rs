@@ -112,7 +112,7 @@ impl Issuer {
                 }
             },
         };
-        if resource.trim_end_matches('/') != self.registration.resource {
+        if !self.names_exchange(resource) {
             return denied(
                 "invalid_resource",
                 500_011,

@@ -134,6 +134,10 @@ async fn tokens_come_in_both_generations_and_open_mailboxes() {
         "x5t": URL_SAFE_NO_PAD.encode(digest::digest(&digest::SHA1_FOR_LEGACY_USE_ONLY, &application.certificate)),
     });
     let v2 = application.form("one");
+    // Some clients ask for the host alone.
+    let host = resource.rsplit_once(':').expect("a port").0.to_owned();
+    let mut by_host = application.form("three");
+    by_host.insert("scope", format!("{host}/.default"));
     let mut v1 = application.form("two");
     v1.remove("scope");
     v1.insert("resource", format!("{resource}/"));
@@ -141,6 +145,7 @@ async fn tokens_come_in_both_generations_and_open_mailboxes() {
     for (step, form, audience, lifetime) in [
         ("/oauth2/v2.0/token", v2, resource.clone(), json!(3599)),
         ("/oauth2/token", v1, format!("{resource}/"), json!("3599")),
+        ("/oauth2/v2.0/token", by_host, host, json!(3599)),
     ] {
         let (status, answer) = application.ask(&stage, step, &form).await;
         assert_eq!((status, &answer["token_type"]), (200, &json!("Bearer")), "{answer}");
@@ -154,7 +159,7 @@ async fn tokens_come_in_both_generations_and_open_mailboxes() {
         assert_eq!((answer.status, codes(&answer.body)), (200, vec!["NoError"]));
     }
     let stats = stage.simulator.stats();
-    assert_eq!((&stats["tokens"], &stats["tokens_with_claims"]), (&json!(2), &json!(0)));
+    assert_eq!((&stats["tokens"], &stats["tokens_with_claims"]), (&json!(3), &json!(0)));
 }
 
 #[tokio::test]

@@ -114,7 +114,7 @@ impl Watch {
     ) -> Result<(), Failure> {
         let inner = &*self.client.inner;
         let operation = GetStreamingEvents { subscriptions, minutes: lifetime.minutes };
-        let way = Way { affinity: Some(self.affinity()), ..Way::of(&self.anchor) };
+        let way = Way { affinity: Some(self.affinity()), ..Way::of(&*self.anchor) };
         let id = inner.request_id();
         let request =
             |authorization: Option<&str>| inner.request(way, &operation, &id, NOT_PACKED, authorization);

@@ -10,10 +10,19 @@ use tokio::sync::Notify;
 
 use super::{Lane, Signal};
 
-/// They, with their addresses; and whoever watches them is told when that may be another answer.
+/// A mailbox as it is watched.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Target {
+    /// Its address.
+    pub address: Arc<str>,
+    /// The URL that Autodiscover found for it, where it is asked.
+    pub url: Option<Arc<str>>,
+}
+
+/// They; and whoever watches them is told when that may be another answer.
 #[derive(Default)]
 pub(super) struct Watched {
-    mailboxes: Mutex<BTreeMap<MailboxId, Arc<str>>>,
+    mailboxes: Mutex<BTreeMap<MailboxId, Target>>,
     changed: Notify,
 }
 
@@ -24,14 +33,14 @@ impl Watched {
 }
 
 impl Lane {
-    /// A mailbox of this address is to be watched; `None`: not any more.
-    pub fn watch(&self, mailbox: MailboxId, address: Option<&str>) {
+    /// A mailbox is to be watched; `None`: not any more.
+    pub fn watch(&self, mailbox: MailboxId, target: Option<Target>) {
         let mut mailboxes = self.watched.mailboxes.lock().unwrap_or_else(PoisonError::into_inner);
-        if mailboxes.get(&mailbox).map(|known| &**known) == address {
+        if mailboxes.get(&mailbox) == target.as_ref() {
             return;
         }
-        match address {
-            Some(address) => mailboxes.insert(mailbox, address.into()),
+        match target {
+            Some(target) => mailboxes.insert(mailbox, target),
             None => mailboxes.remove(&mailbox),
         };
         drop(mailboxes);
@@ -39,7 +48,7 @@ impl Lane {
     }
 
     /// Who is to be watched now: nobody while the breaker is open, for then nothing is asked of the server.
-    pub fn watched(&self) -> BTreeMap<MailboxId, Arc<str>> {
+    pub fn watched(&self) -> BTreeMap<MailboxId, Target> {
         if self.open_reason().is_some() || !self.current().profile.streaming {
             return BTreeMap::new();
         }

@@ -10,6 +10,7 @@ use std::{
 use mailyard_exchange::{Client, Failure, Lifetime, Told, Watch};
 use mailyard_policy::{
     id::MailboxId,
+    operation::Direction,
     watch::{Event, Step, Stream, Trouble},
 };
 use tokio::sync::{
@@ -27,6 +28,8 @@ const LONGEST_SLEEP: Duration = Duration::from_secs(30);
 pub(super) struct Watching {
     shared: Arc<Shared>,
     lane: Arc<Lane>,
+    /// Where Autodiscover found its mailboxes, if it is asked.
+    url: Option<Arc<str>>,
     told: Receiver<Members>,
     machine: Stream,
     members: Members,
@@ -59,10 +62,15 @@ enum Woken {
 }
 
 impl Watching {
-    pub(super) fn new(shared: Arc<Shared>, lane: Arc<Lane>, told: Receiver<Members>) -> Self {
+    pub(super) fn new(
+        shared: Arc<Shared>,
+        lane: Arc<Lane>,
+        url: Option<Arc<str>>,
+        told: Receiver<Members>,
+    ) -> Self {
         let (members, subscriptions) = (Members::new(), HashMap::new());
         let machine = Stream::default();
-        Self { shared, lane, told, machine, members, subscriptions, watch: None, reading: None }
+        Self { shared, lane, url, told, machine, members, subscriptions, watch: None, reading: None }
     }
 
     /// Goes on until nobody is to be watched together any more.
@@ -196,7 +204,7 @@ impl Watching {
     }
 
     fn client(&self) -> Result<Client, Failure> {
-        self.lane.current().incoming().cloned()
+        self.lane.current().client(Direction::Incoming, self.url.as_deref())
     }
 
     /// Opens a connection for all that are subscribed; the one that is open ends.
