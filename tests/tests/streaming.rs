@@ -181,7 +181,7 @@ async fn a_server_that_does_not_notify_leaves_polling_as_it_is() -> Outcome {
         let profile = Profile { streaming: true, ..profile };
         stage.store.update_profile(&profile, &Secrets::default(), false).await?;
         stage.nudge();
-        stage.until("both are asked for", || async { Ok(requests(&stage, "Subscribe") == 2) }).await?;
+        stage.until("it is asked for", || async { Ok(requests(&stage, "Subscribe") >= 1) }).await?;
         for _ in 0..3 {
             is_told(&stage).await?;
         }
