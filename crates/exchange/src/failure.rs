@@ -48,7 +48,7 @@ static CODES: LazyLock<BTreeMap<&'static str, Meaning>> = LazyLock::new(|| {
 
 impl Failure {
     /// What people are shown of it beside its reason: the detail, and the server's own code.
-    pub(crate) fn evidence(&self) -> String {
+    pub fn evidence(&self) -> String {
         let code = self.code.as_deref().map(|code| format!(" ({code})")).unwrap_or_default();
         format!("{}{code}", self.detail)
     }

@@ -56,6 +56,7 @@ struct Figures {
     lag: Histogram<2>,
     failures: Counter<3>,
     messages: Counter<2>,
+    message_failures: Counter<3>,
     requests: Histogram<3>,
     connections: Gauge<1>,
     mailboxes: Gauge<2>,
@@ -88,6 +89,11 @@ impl Metrics {
                 ["profile", "operation", "reason"],
             ),
             messages: of.counter("mailyard_messages", "Messages tracked or sent", ["profile", "direction"]),
+            message_failures: of.counter(
+                "mailyard_message_failures",
+                "Attempts to track or to send a message that failed because of that message",
+                ["profile", "direction", "reason"],
+            ),
             requests: of.histogram(
                 "mailyard_ews_request_duration",
                 "Requests to Exchange, by what came of them",
@@ -148,6 +154,12 @@ impl Metrics {
     /// So many messages are tracked or sent, durably.
     pub fn messages(&self, profile: &Profile, direction: Direction, count: u64) {
         self.0.messages.add([profile.into(), Label::Word(direction.word())], count);
+    }
+
+    /// An attempt to track or to send one message failed, and the mailbox goes on with the others.
+    pub fn message_failed(&self, profile: &Profile, direction: Direction, reason: Reason) {
+        let labels = [profile.into(), Label::Word(direction.word()), Label::Word(reason.code())];
+        self.0.message_failures.add(labels, 1);
     }
 
     /// A request to Exchange took so long; the operation is the name of the EWS call, such as `SyncFolderItems`.
@@ -228,6 +240,7 @@ mod tests {
         metrics.poll_ended(&head_office, Kind::Outgoing, Turn::Fenced);
         metrics.messages(&head_office, Direction::Incoming, 7);
         metrics.messages(&head_office, Direction::Outgoing, 2);
+        metrics.message_failed(&head_office, Direction::Incoming, Reason::ItemCorrupt);
         metrics.request(&head_office, "SyncFolderItems", None, Duration::from_millis(12));
         metrics.connections(&head_office, 4);
         metrics.mailboxes(&head_office, Health::Failing, 9);

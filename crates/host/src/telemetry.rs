@@ -19,7 +19,9 @@ use opentelemetry_sdk::{
 use tonic::transport::ClientTlsConfig;
 use tracing::Span;
 use tracing_opentelemetry::OpenTelemetrySpanExt as _;
-use tracing_subscriber::{EnvFilter, Layer as _, layer::SubscriberExt as _, util::SubscriberInitExt as _};
+use tracing_subscriber::{
+    EnvFilter, Layer as _, fmt::MakeWriter, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
 
 use crate::config::{Log, LogFormat, Percent, Telemetry};
 
@@ -52,13 +54,24 @@ struct Sent {
 /// # Errors
 /// [`Error`].
 pub fn init(log: &Log, telemetry: &Telemetry, role: &'static str) -> Result<Guard, Error> {
+    init_to(log, telemetry, role, std::io::stderr)
+}
+
+/// The same, with the lines of the log written to where the caller wishes.
+///
+/// # Errors
+/// [`Error`].
+pub fn init_to<W>(log: &Log, telemetry: &Telemetry, role: &'static str, to: W) -> Result<Guard, Error>
+where
+    W: for<'w> MakeWriter<'w> + Send + Sync + 'static,
+{
     let filter = EnvFilter::builder().parse(log.level.as_str())?;
     let json = match log.format {
         LogFormat::Json => true,
         LogFormat::Text => false,
         LogFormat::Auto => !std::io::stderr().is_terminal(),
     };
-    let lines = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let lines = tracing_subscriber::fmt::layer().with_writer(to);
     let lines = if json {
         lines.json().flatten_event(true).with_current_span(true).with_span_list(false).boxed()
     } else {

@@ -320,7 +320,12 @@ impl Lane {
             None => None,
         };
         if let Some(what) = what {
-            tracing::warn!(profile = %self.profile, what = %what, "the breaker changed");
+            match what {
+                What::BreakerOpened(reason) => {
+                    tracing::warn!(profile = %self.profile, reason = reason.code(), "the server is left alone");
+                }
+                _ => tracing::info!(profile = %self.profile, "the server is well again"),
+            }
             state.facts.push_back(Fact { regarding, what, at: now });
             state.unsaved = true;
         }

@@ -9,7 +9,9 @@ use mailyard_policy::{
     Reason, Timestamp,
     alert::{Fact, What},
     id::Attempt,
+    operation::Direction,
     outbox::{Act, Draft, Event, Finding, Fresh, State},
+    reason::Scope,
 };
 use mailyard_store::{
     Error as StoreError,
@@ -130,6 +132,9 @@ impl Sending<'_> {
             due: next.due(&rules),
             internet_message_id: matches!(event, Event::DraftMade(..)).then(|| self.message_id()),
         };
+        // A step that only goes on from a failure tells it no second time.
+        let goes_on = matches!(event, Event::Begin | Event::Found(..)) && !next.state.is_final();
+        let failed = next.reason.filter(|reason| !goes_on && reason.scope() == Scope::Item);
         match self.turn.commit(Commit { delivery: Some(change), facts, ..Commit::default() }).await {
             Ok(()) => {}
             // A person was faster: it is canceled, and nothing was done with it.
@@ -137,6 +142,9 @@ impl Sending<'_> {
                 return Ok(false);
             }
             Err(trouble) => return Err(trouble),
+        }
+        if let Some(reason) = failed {
+            self.turn.message_failed(Direction::Outgoing, reason);
         }
         self.email.delivery = next;
         Ok(!self.email.delivery.state.is_final())

@@ -3,6 +3,7 @@
 use std::{sync::Arc, time::Duration};
 
 use mailyard_exchange::{Client, Failure, Mailbox, Warrant};
+use mailyard_host::metrics::Turn as Figure;
 use mailyard_policy::{
     Nature, Reason, Timestamp,
     breaker::Answer,
@@ -17,7 +18,7 @@ use mailyard_store::{
 };
 use ractor::ActorRef;
 use tokio::time::Instant;
-use tracing::Instrument as _;
+use tracing::{Instrument as _, Span};
 
 use crate::{holding::Holding, lane::Current, mailbox::Message, shared::Shared};
 
@@ -190,6 +191,27 @@ impl Turn {
 
     fn client(&self, direction: Direction) -> Result<Client, Failure> {
         self.current.client(direction, self.holding.place.as_ref().and_then(|place| place.location.url()))
+    }
+
+    /// The turn, or its part in a test, failed: told in figures, log and trace. What costs the mailbox nothing, because
+    /// it speaks of the server, is no warning.
+    pub fn failed(&self, kind: Kind, reason: Reason, detail: &str) {
+        let (profile, mailbox, code) = (self.current.profile.id, self.mailbox, reason.code());
+        self.shared.metrics.poll_ended(&self.current.label, kind, Figure::Failed(reason));
+        Span::current().record("reason", code);
+        if reason.is_server_fault() || reason.nature() == Nature::Throttled {
+            tracing::info!(%profile, %mailbox, operation = kind.word(), reason = code, detail, "a turn failed");
+        } else {
+            tracing::warn!(%profile, %mailbox, operation = kind.word(), reason = code, detail, "a turn failed");
+        }
+    }
+
+    /// An attempt to track or to send one message failed; the mailbox goes on with the others.
+    pub fn message_failed(&self, direction: Direction, reason: Reason) {
+        let (profile, mailbox) = (self.current.profile.id, self.mailbox);
+        self.shared.metrics.message_failed(&self.current.label, direction, reason);
+        let (direction, reason) = (direction.word(), reason.code());
+        tracing::warn!(%profile, %mailbox, direction, reason, "a message failed");
     }
 
     /// True once others should go first.

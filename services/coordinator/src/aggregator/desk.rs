@@ -136,7 +136,13 @@ impl Desk {
             Regarding::Mailbox(id) => {
                 arguments.store.mailbox(id).await?.and_then(|mailbox| mailbox.set.profile)
             }
-            Regarding::Email(_) => None,
+            Regarding::Email(id) => match arguments.store.email(id).await? {
+                Some(email) => {
+                    let sender = arguments.store.mailbox_at(&email.org, &email.mailbox).await?;
+                    sender.and_then(|mailbox| mailbox.set.profile)
+                }
+                None => None,
+            },
         };
         self.places.insert(alert.id, Place { org: org.clone(), profile });
         Ok(())

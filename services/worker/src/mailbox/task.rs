@@ -16,7 +16,6 @@ use mailyard_store::{
 };
 use ractor::ActorRef;
 use tokio::time::Instant;
-use tracing::Span;
 
 use super::Message;
 use crate::{
@@ -216,9 +215,19 @@ impl Worked {
         }
     }
 
-    /// The figures of a turn, and its place in the trace.
+    /// The figures of a turn, its failure in the log, and its place in the trace.
     fn tell(&self, turn: &Turn, work: Work) {
         let (metrics, label, kind) = (&turn.shared.metrics, &turn.current.label, kind_of(work));
+        if let Some(tested) = &self.tested {
+            for (kind, tested) in Kind::ALL.into_iter().zip(tested) {
+                match tested {
+                    Some(machine::Tested::Works) => metrics.poll_ended(label, kind, TurnFigure::Success),
+                    Some(machine::Tested::Fails { reason, .. }) => turn.failed(kind, *reason, "by its test"),
+                    None => {}
+                }
+            }
+            return;
+        }
         let figure = match &self.result {
             Ok(done) => {
                 let direction = match kind {
@@ -235,10 +244,11 @@ impl Worked {
                 TurnFigure::Fenced
             }
             Err(Trouble::Exchange(failure) | Trouble::Nowhere(failure)) => {
-                Span::current().record("reason", failure.reason.code());
-                TurnFigure::Failed(failure.reason)
+                return turn.failed(kind, failure.reason, &failure.evidence());
             }
-            Err(Trouble::Store(_) | Trouble::Lease) => TurnFigure::Failed(Reason::StoreUnavailable),
+            Err(trouble @ (Trouble::Store(_) | Trouble::Lease)) => {
+                return turn.failed(kind, Reason::StoreUnavailable, &trouble.to_string());
+            }
         };
         metrics.poll_ended(label, kind, figure);
     }

@@ -7,6 +7,7 @@ use mailyard_exchange::{ContentSink, Failure, Mailbox, codec::ItemId, read_head}
 use mailyard_policy::{
     Reason, Timestamp,
     id::{OutgoingId, RecordId, UploadId},
+    operation::Direction,
     outbox::Execution,
     tracking::{self, Head, MessageKey, Portion, Selection},
 };
@@ -69,9 +70,24 @@ pub(super) async fn fetch(
 /// With `done`, the turn will have done this, unless something waits for more of it.
 async fn commit_portion(turn: &mut Turn, commit: Commit, done: Option<Done>) -> Result<(), Trouble> {
     let waits = turn.holding.has_inbound || commit.leaves_inbound();
+    let failures: Vec<Reason> = commit.items.iter().filter_map(failure_of).collect();
     match done.filter(|_| !waits) {
-        Some(done) => turn.commit_last(commit, done).await,
-        None => turn.commit(commit).await,
+        Some(done) => turn.commit_last(commit, done).await?,
+        None => turn.commit(commit).await?,
+    }
+    for reason in failures {
+        turn.message_failed(Direction::Incoming, reason);
+    }
+    Ok(())
+}
+
+/// Why an attempt at an item failed.
+fn failure_of(item: &Item) -> Option<Reason> {
+    match item {
+        Item::Again { reason, .. } | Item::Quarantine { reason, .. } | Item::Move { reason, .. } => {
+            Some(*reason)
+        }
+        Item::Track(_) | Item::Drop { .. } | Item::Moved { .. } => None,
     }
 }
 
