@@ -9,7 +9,7 @@ pub mod tenant;
 
 use std::{error::Error, future::Future, path::PathBuf, sync::Arc, time::Duration};
 
-use mailyard::embedded;
+use mailyard::{embedded, pipe};
 use mailyard_coordinator::{Coordinator, leader::Leader, leadership::Leading};
 use mailyard_exchange::Resolver;
 use mailyard_exchange_sim::{Made, Options, Ready, Rule, Simulator};
@@ -33,6 +33,7 @@ use mailyard_store::{
 };
 use mailyard_worker::settings::Settings;
 use secrecy::SecretString;
+use tonic::transport::Channel;
 
 /// What any step may fail with.
 pub type Outcome<T = ()> = Result<T, Box<dyn Error + Send + Sync>>;
@@ -66,6 +67,8 @@ pub struct Stage {
     pub leader: Arc<dyn Leader>,
     /// Whether it leads.
     pub leading: Leading,
+    /// The road that workers take to it.
+    pub sessions: Channel,
     /// The end of everything.
     pub shutdown: Shutdown,
     /// The file of the store.
@@ -162,7 +165,7 @@ impl Stage {
         let shutdown = Shutdown::default();
         let metrics = Metrics::new("stage", None);
         let embedded = embedded::start(store.clone(), &config, settings, &metrics, &shutdown).await?;
-        let Coordinator { leader, leading, .. } = embedded.coordinator;
+        let Coordinator { leader, leading, sessions } = embedded.coordinator;
         let profile = profile.id;
         Ok(Self {
             simulator,
@@ -172,6 +175,7 @@ impl Stage {
             addresses,
             leader,
             leading,
+            sessions: pipe::serve(sessions),
             shutdown,
             database,
             _folder: folder,
@@ -286,7 +290,10 @@ impl Stage {
 }
 
 /// What the DNS would say of the simulator's mail domain, and who may be shown passwords besides that domain.
-fn names(simulator: &Simulator) -> Outcome<(Resolver, Domains)> {
+///
+/// # Errors
+/// The simulator tells nothing that can be used.
+pub fn names(simulator: &Simulator) -> Outcome<(Resolver, Domains)> {
     let Ready { ews_url, domain, .. } = simulator.ready();
     let server = ews_url.trim_start_matches("https://").split('/').next().unwrap_or_default();
     let text = format!(

@@ -220,3 +220,24 @@ async fn each_fault_has_its_reason() -> Outcome {
     assert_eq!(stranger.err().map(|failure| failure.reason), Some(Reason::MailboxNotFoundOnServer));
     Ok(())
 }
+
+#[tokio::test]
+async fn of_a_batch_that_was_stopped_the_rest_was_not_attempted() -> Outcome {
+    let stage = stage(1).await?;
+    let me = &stage.addresses[0];
+    stage.simulator.deliver(&made(me, 3));
+    let sync = SyncFolderItems { folder: &INBOX, cursor: None, max: 512, shape: Shape::IdOnly };
+    let page = stage.client.call(me, &sync).await?.one()?;
+    let ids: Vec<_> = page
+        .changes
+        .into_iter()
+        .filter_map(|change| if let Change::Create(entry) = change { Some(entry.id) } else { None })
+        .collect();
+    stage.simulator.fault(rule(r#"{"kind":"partial_batch"}"#)?)?;
+    let get = GetItem { ids: &ids, properties: Properties::of(&[Property::Size]), content: false };
+    let parts = stage.client.call(me, &get).await?.parts;
+    let reasons: Vec<_> =
+        parts.iter().map(|part| part.as_ref().err().map(|failure| failure.reason)).collect();
+    assert_eq!(reasons, [None, Some(Reason::MailboxTransientError), Some(Reason::ItemNotAttempted)]);
+    Ok(())
+}

@@ -14,6 +14,12 @@ use mailyard_store::{
     query::{Filter, Page},
 };
 use mailyard_tests::{Outcome, Stage, hurried, rule};
+use mailyard_wire::{
+    SESSION_PROTOCOL,
+    cluster::{
+        FromWorker, Hello, from_coordinator, from_worker, session_service_client::SessionServiceClient,
+    },
+};
 use sqlx::{Connection as _, Executor as _, SqliteConnection, sqlite::SqliteConnectOptions};
 use tokio::io::{AsyncBufReadExt as _, BufReader};
 
@@ -290,5 +296,32 @@ async fn sessions_end_with_the_leadership_and_begin_anew_with_the_next() -> Outc
     hand.execute("UPDATE coordinator SET lease_until = 0").await?;
     sessions(1, "it found who leads").await?;
     assert!(stage.leading.now().is_some());
+    Ok(())
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn who_was_declared_dead_is_told_so_when_it_comes_again() -> Outcome {
+    let stage = stage(1).await?;
+    stage.until("the worker is here", || async { Ok(!stage.leader.beating().await.is_empty()) }).await?;
+    let row = "SELECT worker_id, incarnation FROM worker";
+    let (worker_id, incarnation): (String, Vec<u8>) =
+        sqlx::query_as(row).fetch_one(&mut hand(&stage).await?).await?;
+    hand(&stage).await?.execute("UPDATE worker SET state = 'dead'").await?;
+    let hello = Hello {
+        worker_id,
+        incarnation,
+        protocol_min: SESSION_PROTOCOL.0,
+        protocol_max: SESSION_PROTOCOL.1,
+        ..Hello::default()
+    };
+    let first = FromWorker { message: Some(from_worker::Message::Hello(hello)) };
+    let mut sessions = SessionServiceClient::new(stage.sessions.clone());
+    let mut told = sessions.session(tokio_stream::once(first)).await?.into_inner();
+    let Some(from_coordinator::Message::Refused(refused)) =
+        told.message().await?.and_then(|told| told.message)
+    else {
+        return Err("it was not refused".into());
+    };
+    assert_eq!(refused.reason, Reason::WorkerUnreachable.code());
     Ok(())
 }

@@ -1,5 +1,7 @@
 //! Stories of a worker between a simulated Exchange and a store: what comes in is tracked, what is enqueued leaves.
 
+use std::time::Duration;
+
 use mailyard_exchange_sim::Made;
 use mailyard_host::clock;
 use mailyard_policy::{
@@ -13,6 +15,7 @@ use mailyard_store::{
     records::{Direction, EmailState},
 };
 use mailyard_tests::{Outcome, Stage, hurried, made, rule};
+use mailyard_worker::settings::Settings;
 
 #[tokio::test(flavor = "multi_thread")]
 async fn delivered_mail_is_tracked_once_whatever_happens_to_the_answers() -> Outcome {
@@ -242,4 +245,25 @@ async fn a_turn_that_changed_nothing_is_not_repeated_at_once() -> Outcome {
     assert!(turns <= 7, "{turns} turns beside 5 looks");
     stage.simulator.clear_faults();
     stage.until("all of it is tracked", || async { Ok(stage.emails().await?.len() == 300) }).await
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_turn_that_takes_too_long_is_given_up_and_fails_the_mailbox() -> Outcome {
+    let settings = Settings { cycle_deadline: Duration::from_millis(500), ..hurried() };
+    let stage = Stage::new(1, settings).await?;
+    stage.test_and_enable().await?;
+    let slow = r#"{"kind":"slow_body","operation":"SyncFolderItems","delay_ms":600000}"#;
+    stage.simulator.fault(rule(slow)?)?;
+    let incoming = async || {
+        let mailbox = stage.store.mailbox_at(&stage.org, &stage.addresses[0]).await?.ok_or("gone")?;
+        Outcome::Ok(mailbox.operations[Kind::Incoming as usize])
+    };
+    stage
+        .until("it fails for that", || async {
+            let operation = incoming().await?;
+            Ok(operation.reason == Some(Reason::MailboxCycleDeadline) && operation.failures() > 0)
+        })
+        .await?;
+    stage.simulator.clear_faults();
+    stage.until("it is well again", || async { Ok(incoming().await?.reason.is_none()) }).await
 }

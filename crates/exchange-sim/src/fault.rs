@@ -8,10 +8,21 @@ pub(crate) use self::standing::{Faults, Strike};
 
 use crate::autodiscover;
 
-/// What goes wrong.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
-#[serde(rename_all = "snake_case")]
-pub enum Kind {
+macro_rules! kinds {
+    ($($(#[$about:meta])+ $kind:ident,)+) => {
+        /// What goes wrong.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+        #[serde(rename_all = "snake_case")]
+        pub enum Kind { $($(#[$about])+ $kind,)+ }
+
+        impl Kind {
+            /// All there are.
+            pub const ALL: &[Self] = &[$(Self::$kind,)+];
+        }
+    };
+}
+
+kinds! {
     /// `ErrorMailboxStoreUnavailable` in each response message.
     MailboxUnavailable,
     /// `ErrorServerBusy` as a fault without a hint.

@@ -263,3 +263,32 @@ async fn a_server_must_prove_its_name() {
         Err((Reason::ProfileConnectFailed, Execution::Not))
     );
 }
+
+#[tokio::test]
+async fn a_server_that_does_not_agree_on_tls_says_why() {
+    // An alert that ends everything (RFC 8446, 6): 40 handshake_failure, 71 insufficient_security, 70 protocol_version.
+    let alert = |number: u8| vec![21, 3, 3, 0, 2, 2, number];
+    for (answer, expected) in [
+        (alert(40), Reason::ProfileTlsSuites),
+        (alert(71), Reason::ProfileTlsSuites),
+        (alert(70), Reason::ProfileTlsVersion),
+        (b"220 mail.example.org ESMTP\r\n".to_vec(), Reason::ProfileTlsFailed),
+        (Vec::new(), Reason::ProfileConnectTimeout),
+    ] {
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let url = format!("https://{}/", listener.local_addr().expect("an address"));
+        let answering = tokio::spawn(async move {
+            let mut held = Vec::new();
+            while let Ok((mut tcp, _)) = listener.accept().await {
+                // Who says nothing stays there, and says nothing.
+                let _gone = tokio::io::AsyncWriteExt::write_all(&mut tcp, &answer).await;
+                held.push(tcp);
+            }
+        });
+        let genuine = Server::start([]).await;
+        let connect_timeout = Duration::from_millis(500);
+        let config = mailyard_exchange::Config { url, connect_timeout, ..genuine.config() };
+        assert_eq!(what(reads(&scripted::client(config)).await), Err((expected, Execution::Not)));
+        answering.abort();
+    }
+}

@@ -107,3 +107,27 @@ pub(super) fn no_leader(detail: &str) -> Status {
 pub(super) fn draining() -> Status {
     refusal(Reason::ServerDraining, "", "the server is shutting down; call again and go on from there")
 }
+
+#[cfg(test)]
+mod tests {
+    use mailyard_wire::status::Refusal;
+
+    use super::*;
+
+    #[test]
+    fn what_the_store_cannot_do_has_its_reason() {
+        let cause = || std::io::Error::other("no space left").into();
+        let key = Error::Key { path: "master.key".to_owned(), detail: "it is not there".to_owned() };
+        for (error, reason) in [
+            (Error::Unavailable(cause()), Reason::StoreUnavailable),
+            (Error::InDoubt(cause()), Reason::StoreUnavailable),
+            (key, Reason::KeyUnavailable),
+            (Error::Corrupt("a row".to_owned()), Reason::Internal),
+            (Error::Fenced, Reason::ClusterNoLeader),
+        ] {
+            let refusal = Refusal::from(&error.tell());
+            assert_eq!(refusal.reason.as_deref(), Some(reason.code()), "{}", refusal.message);
+            assert!(!refusal.message.contains("no space left"), "{}", refusal.message);
+        }
+    }
+}
