@@ -36,6 +36,7 @@ async fn stage(mailboxes: usize) -> Outcome<Stage> {
     let ready = simulator.ready();
     let config = Config {
         url: ready.ews_url.clone(),
+        credential_source: CredentialSource::Profile,
         authentication: Authentication::Basic,
         user: ready.user.clone(),
         password: ready.password.clone().into(),

@@ -56,6 +56,7 @@ impl World {
         // Somebody is always trusted.
         let authorities = if authorities.is_empty() { authority() } else { authorities };
         Config {
+            credential_source: CredentialSource::Profile,
             authentication: Authentication::Basic,
             user: "EXAMPLE\\svc".to_owned(),
             password: "geheim".into(),

@@ -145,6 +145,7 @@ impl Server {
     pub fn config(&self) -> Config {
         Config {
             url: self.url.clone(),
+            credential_source: CredentialSource::Profile,
             authentication: Authentication::Basic,
             user: "EXAMPLE\\svc".to_owned(),
             password: "geheim".into(),

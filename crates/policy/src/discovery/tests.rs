@@ -95,6 +95,7 @@ fn what_was_not_found_is_not_looked_for_at_once() {
         (Reason::ProfileDnsFailed, 1, None, Some(MINUTE)),
         (Reason::ProfileAuthRejected, 1, None, None),
         (Reason::ProfileAccountLocked, 1, None, None),
+        (Reason::MailboxAuthRejected, 1, None, None),
     ] {
         let location = missed(reason, times, back_off);
         let held = Next::Held { reason, until: wait.map(|wait| NOW + wait) };

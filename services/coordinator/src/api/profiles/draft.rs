@@ -328,6 +328,7 @@ fn nowhere() -> Config {
     Config {
         observer: None,
         url: "https://localhost/".to_owned(),
+        credential_source: CredentialSource::Profile,
         authentication: Authentication::Basic,
         user: String::new(),
         password: SecretString::default(),
