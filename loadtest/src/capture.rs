@@ -7,7 +7,7 @@ use mailyard_exchange::{
     codec::{Folder, Shape, WellKnown},
 };
 use mailyard_host::clock;
-use mailyard_policy::id::ProfileId;
+use mailyard_policy::{id::ProfileId, profile::CredentialSource};
 use tokio::{io::AsyncReadExt as _, net::TcpListener};
 
 use crate::{Outcome, stand::Sim};

@@ -11,7 +11,7 @@ use mailyard_exchange::{
     },
 };
 use mailyard_exchange_sim::{Made, Options, Simulator};
-use mailyard_policy::{Reason, Timestamp, id::ProfileId};
+use mailyard_policy::{Reason, Timestamp, id::ProfileId, profile::CredentialSource};
 use mailyard_tests::{Outcome, made, rule};
 
 const INBOX: Folder = Folder::WellKnown(WellKnown::Inbox);

@@ -137,6 +137,11 @@ impl Location {
         self.missed = None;
     }
 
+    /// A person wants to know whether it works: the mailbox's own account may have been looked after.
+    pub fn on_asked(&mut self) {
+        self.missed = self.missed.filter(|miss| !miss.reason.is_account_fault());
+    }
+
     /// The URL may not be shown the password any more.
     pub fn on_distrusted(&mut self) {
         self.found = None;

@@ -9,7 +9,7 @@ use std::{
 };
 
 use mailyard_exchange::{Authentication, Client, Config, Gate, Resolver};
-use mailyard_policy::{Timestamp, id::ProfileId};
+use mailyard_policy::{Timestamp, id::ProfileId, profile::CredentialSource};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
 use rustls_pki_types::PrivatePkcs8KeyDer;

@@ -58,6 +58,7 @@ fn with(mailbox: &Mailbox, why: bool) -> Object {
         .object("incoming", operation(&of.incoming.unwrap_or_default(), why))
         .object("outgoing", operation(&of.outgoing.unwrap_or_default(), why))
         .object("act", operation(&of.act.unwrap_or_default(), why));
+    let account = mailbox.credentials.clone().unwrap_or_default();
     Object::new()
         .text("address", &mailbox.address)
         .text("id", &mailbox.uid)
@@ -71,6 +72,8 @@ fn with(mailbox: &Mailbox, why: bool) -> Object {
         .number("polls_pending", mailbox.polls_pending)
         .text("owner_email", &mailbox.owner_email)
         .text("crm_id", &mailbox.crm_id)
+        .text("user", &account.user)
+        .flag("password_set", account.password_set)
         .time("process_email_from", mailbox.process_email_from.as_ref())
         .time("create_time", mailbox.create_time.as_ref())
         .text("etag", &mailbox.etag)
