@@ -290,6 +290,11 @@ impl Client {
         self.inner.transport.scheme()
     }
 
+    /// Whose credentials it signs in with.
+    pub(crate) fn credential_source(&self) -> CredentialSource {
+        self.inner.config.credential_source
+    }
+
     /// The clock of the process.
     pub(crate) fn now(&self) -> Timestamp {
         (self.inner.config.clock)()

@@ -96,7 +96,7 @@ impl Fake {
         if !account.password.is_empty() {
             self.state().heard.push(format!("its_secret {:?}", account.password));
         }
-        canned::mailbox(1)
+        canned::mailbox(0)
     }
 
     /// The secrets of a profile, which the text of a message does not tell.

@@ -8,7 +8,7 @@ use std::time::Duration;
 use mailyard_exchange::{Client, Config, Gate, Resolver};
 use mailyard_host::clock;
 use mailyard_policy::{
-    Reason, Timestamp,
+    Timestamp,
     id::{Org, ProfileId, Revision},
     outbox::Capabilities,
     profile::{Access, Authentication, CredentialSource, Credentials},
@@ -237,7 +237,7 @@ impl<'a> Draft<'a> {
         if self.outgoing.is_some() {
             let detail =
                 "mailboxes sign in as themselves, and with one account for both directions: take them away";
-            self.input.refuse(Reason::CredentialsMixed, "profile.outgoing_credentials", detail);
+            self.input.wrong("profile.outgoing_credentials", detail);
         }
         if self.profile.streaming {
             let detail = "servers tell of mail by impersonation only, and these mailboxes sign in as themselves: switch it off";

@@ -156,11 +156,11 @@ impl Draft {
     pub(super) fn settle_scheme(&mut self, input: &mut Input) {
         for field in self.filled.iter().filter(|field| *field != "authentication" && *field != "access") {
             let detail = "it does not go with credentials of the mailboxes: give each mailbox its own";
-            input.refuse(Reason::CredentialsMixed, &self.path(field), detail);
+            input.wrong(&self.path(field), detail);
         }
         if self.credentials.authentication == Authentication::OAuth {
             let detail = "tokens are an application's, and a mailbox has user and password: choose auto, basic, ntlm or negotiate";
-            input.refuse(Reason::CredentialsMixed, &self.path("authentication"), detail);
+            input.wrong(&self.path("authentication"), detail);
         }
         let Credentials { authentication, access, .. } = self.credentials;
         self.credentials = Credentials { authentication, access, ..Credentials::none() };
