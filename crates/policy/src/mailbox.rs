@@ -134,8 +134,10 @@ pub enum Event {
     Canary,
     /// The profile's breaker closed: what waited for the server and is waited for by people goes on.
     Reopened,
-    /// The server said that mail came, or may have come unsaid.
+    /// The server said that mail came.
     Notified,
+    /// The server says it from now on; what came before may have come unsaid.
+    Watched,
     /// A turn ended.
     Ended(Attempt, Outcome),
     /// A test ended, for each operation that was tested.
@@ -240,6 +242,8 @@ pub struct Mailbox {
 struct Notices {
     /// Mail came since the last poll began.
     mail: bool,
+    /// Mail may have come unsaid since the last poll began. Many are watched at once: each waits for its turn among them.
+    no_later_than: Option<Timestamp>,
     /// The last poll was brought forward.
     hurried: bool,
     polled_last: Option<Timestamp>,
@@ -324,6 +328,10 @@ impl Mailbox {
             Event::Canary => self.hurry_canary(now),
             Event::Reopened => self.resume_tests(now),
             Event::Notified => self.notices.mail = true,
+            Event::Watched => {
+                let period = rules.active_period.max(rules.minimum_interval);
+                self.notices.no_later_than = Some(crate::operation::turn(self.id, period, now));
+            }
             Event::Ended(attempt, outcome) => match self.under_way {
                 UnderWay::Run(current, work) if current == attempt => {
                     self.under_way = UnderWay::Nothing;
@@ -470,18 +478,17 @@ impl Mailbox {
     fn poll_begins(&mut self, now: Timestamp) {
         let due = self.due[Kind::Incoming as usize];
         let hurried = due.is_some_and(|next| next.why == Why::Notified);
-        self.notices = Notices { mail: false, hurried, polled_last: Some(now) };
+        self.notices = Notices { hurried, polled_last: Some(now), ..Notices::default() };
     }
 
-    /// Mail came: its poll need not wait for its turn. What waits for another reason goes on waiting.
+    /// Mail came, or may have: its poll need not wait for its turn. What waits for another reason goes on waiting.
     fn heed_notification(&mut self, rules: &Rules, now: Timestamp) {
-        if !self.notices.mail {
-            return;
-        }
         let gap = rules.notified_gap.max(rules.minimum_interval);
-        let at = self.notices.polled_last.map_or(now, |last| (last + gap).clamp(now, now + gap));
+        let soon = self.notices.polled_last.map_or(now, |last| (last + gap).clamp(now, now + gap));
+        let soon = Some(soon).filter(|_| self.notices.mail);
+        let Some(at) = soon.into_iter().chain(self.notices.no_later_than).min() else { return };
         if let Some(next) = &mut self.due[Kind::Incoming as usize]
-            && matches!(next.why, Why::Phase | Why::MinimumInterval)
+            && matches!(next.why, Why::Phase | Why::MinimumInterval | Why::Notified)
             && at < next.at
         {
             *next = NextRun { at, why: Why::Notified };

@@ -192,12 +192,17 @@ impl Operation {
     /// The first moment after `now` at which `t mod period = H(mailbox) mod period`.
     fn phase_point(&self, mailbox: MailboxId, pace: &Pace, now: Timestamp) -> NextRun {
         let why = if pace.minimum_interval > self.period { Why::MinimumInterval } else { Why::Phase };
-        let period = millis(self.period.max(pace.minimum_interval)).max(1);
-        let phase = (id::hash(&mailbox.to_bytes()) % period as u64) as i64;
-        let wait = (phase - now.as_millis().rem_euclid(period)).rem_euclid(period);
-        let wait = if wait == 0 { period } else { wait };
-        NextRun { at: now + Duration::from_millis(wait as u64), why }
+        NextRun { at: turn(mailbox, self.period.max(pace.minimum_interval), now), why }
     }
+}
+
+/// The next turn of a mailbox among all that take one in each period, which their ids spread over it.
+pub(crate) fn turn(mailbox: MailboxId, period: Duration, now: Timestamp) -> Timestamp {
+    let period = millis(period).max(1);
+    let phase = (id::hash(&mailbox.to_bytes()) % period as u64) as i64;
+    let wait = (phase - now.as_millis().rem_euclid(period)).rem_euclid(period);
+    let wait = if wait == 0 { period } else { wait };
+    now + Duration::from_millis(wait as u64)
 }
 
 /// How a mailbox fares: what the failure ratio counts. Derived from its operations and stored.

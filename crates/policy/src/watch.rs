@@ -24,7 +24,7 @@ pub struct Rules {
     /// A connection on which nothing arrives for so long is given up: twice what passes between two signs of life, and
     /// a little.
     pub silence: Duration,
-    /// Between two subscriptions of a stream. Each brings a poll with it, because what came before it is not told.
+    /// Between two subscriptions of a stream.
     pub pace: Duration,
     /// Who joins waits so long for others to join, before the connection is opened anew for all of them; and so long
     /// it takes until something is tried again that failed once.

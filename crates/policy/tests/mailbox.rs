@@ -459,6 +459,32 @@ fn notifications_keep_to_the_minimum_interval() {
 }
 
 #[test]
+fn who_is_watched_anew_is_polled_in_the_turn_of_an_active_one() {
+    let rules = Rules::default();
+    let polled_at = |number: u128, steps: &[(i64, Event)]| {
+        let kept = kept_of("sss enabled period=3600000;none off;none off").unwrap_or_default();
+        let mut mailbox = Mailbox::claimed(MailboxId::new(number), kept, &rules, at(0));
+        (0..3600).find(|now| {
+            let event = steps.iter().find(|(when, _)| when == now).map_or(Event::Tick, |(_, event)| *event);
+            mailbox.step(&rules, event, at(*now)).is_some()
+        })
+    };
+    let active = rules.active_period.as_secs() as i64;
+    let mut by_minute = [0; 5];
+    for number in 0..1000 {
+        let plain = polled_at(number, &[]).unwrap_or(3600);
+        let watched = polled_at(number, &[(10, Event::Watched)]).expect("it is polled");
+        assert!((10..=10 + active).contains(&watched) || watched == plain, "{watched}, {plain}");
+        let notified = polled_at(number, &[(10, Event::Watched), (11, Event::Notified)]);
+        assert!(notified <= Some(11), "mail that came is not waited for");
+        if plain > 10 {
+            by_minute[((watched - 10) * 5 / (active + 1)) as usize] += 1;
+        }
+    }
+    assert!(by_minute.iter().all(|count| (150..250).contains(count)), "no burst: {by_minute:?}");
+}
+
+#[test]
 fn the_cadence_follows_the_activity() {
     let minutes = |minutes: u64| Duration::from_secs(minutes * 60);
     let rules = Rules::default();

@@ -39,6 +39,7 @@ enum Move {
     Canary,
     Reopened,
     Notified,
+    Watched,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -214,7 +215,8 @@ impl Run {
             | Event::OutgoingDue
             | Event::Canary
             | Event::Reopened
-            | Event::Notified => true,
+            | Event::Notified
+            | Event::Watched => true,
         };
         if matches!(event, Event::Ended(..)) {
             let alone = matches!(&effect, Some(Effect::Settle { notes, test: None, forget_cursor: false, .. }) if notes.is_empty());
@@ -303,7 +305,12 @@ impl Run {
             Event::Wanted(wanted) => {
                 self.waiting = self.waiting.into_iter().chain([wanted]).max_by_key(|wanted| wanted.revision);
             }
-            Event::Tick | Event::OutgoingDue | Event::Canary | Event::Reopened | Event::Notified => {}
+            Event::Tick
+            | Event::OutgoingDue
+            | Event::Canary
+            | Event::Reopened
+            | Event::Notified
+            | Event::Watched => {}
         }
     }
 
@@ -426,6 +433,7 @@ impl Run {
             Move::Canary => self.step(Event::Canary),
             Move::Reopened => self.step(Event::Reopened),
             Move::Notified => self.step(Event::Notified),
+            Move::Watched => self.step(Event::Watched),
         }
     }
 }
@@ -485,6 +493,7 @@ fn moves() -> impl Strategy<Value = Move> {
         1 => Just(Move::Canary),
         1 => Just(Move::Reopened),
         2 => Just(Move::Notified),
+        1 => Just(Move::Watched),
         3 => (
             prop::bool::weighted(0.2),
             prop::array::uniform2(prop::bool::weighted(0.9)),

@@ -158,6 +158,8 @@ async fn flags_become_requests() {
         ("mailbox update a@m.test --password-file -", "s3\n"),
         ("mailbox update a@m.test --forget-credentials", ""),
         ("mailbox update a@m.test --profile '' --display-name A --owner-email o@m.test --crm-id ''", ""),
+        ("profile update p --streaming", ""),
+        ("profile update p --streaming=false", ""),
         ("email list --mailbox 'a \"b\"@m.test'", ""),
         ("email list --mailbox a@m.test --filter 'size > 1 OR size < 9'", ""),
         ("email get organizations/default/emails/01jd", ""),

@@ -86,8 +86,10 @@ pub enum Signal {
     Canary(MailboxId),
     /// The breaker closed.
     Closed,
-    /// Mail came to this one, or may have come unsaid.
+    /// Mail came to this one.
     Mail(MailboxId),
+    /// This one is watched from now on.
+    Watched(MailboxId),
 }
 
 struct State {

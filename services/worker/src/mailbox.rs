@@ -45,8 +45,10 @@ pub enum Message {
     Canary,
     /// The profile's breaker closed.
     Reopened,
-    /// Mail came, or may have come unsaid.
+    /// Mail came.
     Notified,
+    /// It is watched from now on: what came before may have come unsaid.
+    Watched,
     /// A task ended.
     Ended(Box<Ended>),
     /// What was to be written is written.
@@ -201,6 +203,7 @@ impl State {
             Message::Canary => self.step(myself, Event::Canary),
             Message::Reopened => self.step(myself, Event::Reopened),
             Message::Notified => self.step(myself, Event::Notified),
+            Message::Watched => self.step(myself, Event::Watched),
             Message::Wanted(wanted, cause) => {
                 self.caused_by(cause);
                 self.wanted = Arc::new(*wanted);

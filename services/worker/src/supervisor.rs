@@ -46,8 +46,10 @@ pub enum Message {
     Due(Vec<MailboxId>),
     /// The breaker wants this one to try the server.
     Canary(MailboxId),
-    /// Mail came to this one, or may have come unsaid.
+    /// Mail came to this one.
     Mail(MailboxId),
+    /// This one is watched from now on.
+    Watched(MailboxId),
     /// The breaker of a profile's lane closed.
     Reopened(ProfileId, u16),
     /// Tells everything about a mailbox; `None`: it is not held here.
@@ -150,6 +152,7 @@ impl Actor for Supervisor {
             Message::Due(due) => due.into_iter().for_each(|id| state.cast(id, MailboxMessage::Tick)),
             Message::Canary(id) => state.cast(id, MailboxMessage::Canary),
             Message::Mail(id) => state.cast(id, MailboxMessage::Notified),
+            Message::Watched(id) => state.cast(id, MailboxMessage::Watched),
             Message::Reopened(profile, lane) => state.reopened(profile, lane),
             Message::Explain(id, reply) => state.explain(id, reply),
             Message::Count(reply) => {

@@ -9,7 +9,7 @@ use crate::{
     time::millis,
 };
 
-const EVENT: &str = "tick outgoing_due canary reopened notified settled wanted ended test_ended";
+const EVENT: &str = "tick outgoing_due canary reopened notified watched settled wanted ended test_ended";
 const KEPT: &str = "seen= subject= polls= test= done= OPERATION;OPERATION;OPERATION";
 
 fn unknown(text: &str, known: &'static str) -> UnknownWord {
@@ -107,6 +107,7 @@ impl fmt::Display for Event {
             Self::Canary => out.write_str("canary"),
             Self::Reopened => out.write_str("reopened"),
             Self::Notified => out.write_str("notified"),
+            Self::Watched => out.write_str("watched"),
             Self::Settled(attempt) => write!(out, "settled {attempt}"),
             Self::Ended(attempt, outcome) => write!(out, "ended {attempt} {outcome}"),
             Self::TestEnded(attempt, [a, b, c]) => {
@@ -132,6 +133,7 @@ impl FromStr for Event {
             ["canary"] => Self::Canary,
             ["reopened"] => Self::Reopened,
             ["notified"] => Self::Notified,
+            ["watched"] => Self::Watched,
             ["settled", number] => Self::Settled(attempt(number)?),
             ["ended", number, outcome] => Self::Ended(attempt(number)?, outcome.parse()?),
             ["test_ended", number, a, b, c] => Self::TestEnded(

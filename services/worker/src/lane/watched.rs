@@ -60,8 +60,13 @@ impl Lane {
         self.watched.changed.notified().await;
     }
 
-    /// Mail came to a mailbox, or may have come unsaid.
+    /// Mail came to a mailbox.
     pub fn tell_mail(&self, mailbox: MailboxId) {
         (self.tell)(Signal::Mail(mailbox));
+    }
+
+    /// A mailbox is watched from now on; what came before is not told.
+    pub fn tell_watched(&self, mailbox: MailboxId) {
+        (self.tell)(Signal::Watched(mailbox));
     }
 }

@@ -233,6 +233,7 @@ impl Round {
                 Signal::Canary(mailbox) => Message::Canary(mailbox),
                 Signal::Closed => Message::Reopened(profile, number),
                 Signal::Mail(mailbox) => Message::Mail(mailbox),
+                Signal::Watched(mailbox) => Message::Watched(mailbox),
             });
         };
         let lane = Lane::open(self.shared.clone(), profile, key.1, epoch, tell).await?;

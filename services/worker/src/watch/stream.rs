@@ -168,8 +168,7 @@ impl Watching {
         match subscribed {
             Ok(()) => {
                 self.step(Event::Subscribed(id));
-                // What came before is not told.
-                self.lane.tell_mail(id);
+                self.lane.tell_watched(id);
             }
             Err(failure) => {
                 let profile = self.lane.profile();

@@ -27,7 +27,7 @@ pub struct Road {
     #[arg(long, value_name = "URL")]
     outgoing_url: Option<String>,
     /// Let Autodiscover find the servers, for each mailbox; not with oauth
-    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new(), conflicts_with_all = ["url", "incoming_url", "outgoing_url"])]
+    #[arg(long, value_name = "BOOL", num_args = 0..=1, require_equals = true, default_missing_value = "true", value_parser = BoolishValueParser::new())]
     autodiscover: Option<bool>,
     #[command(flatten)]
     incoming: credentials::Incoming,
