@@ -58,7 +58,7 @@ impl Roads {
         shared: &Shared,
         label: &Label,
         profile: &Profile,
-        account: Result<(&Account, SecretString), Failure>,
+        account: &Result<(&Account, SecretString), Failure>,
         gate: &Gate,
     ) -> Self {
         let [incoming, outgoing] = [Direction::Incoming, Direction::Outgoing].map(|direction| {

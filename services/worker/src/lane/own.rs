@@ -68,7 +68,7 @@ impl Lane {
             let detail = "the mailbox has no credentials of its own";
             let missing = Failure::new(Reason::MailboxCredentialsMissing, Execution::Not, detail);
             let (label, gate) = (&current.label, &self.gate);
-            return Ok(Arc::new(Roads::of_mailbox(&self.shared, label, profile, Err(missing), gate)));
+            return Ok(Arc::new(Roads::of_mailbox(&self.shared, label, profile, &Err(missing), gate)));
         };
         let known = match self.owned.all().get(&mailbox).filter(|own| own.account == *account) {
             Some(own) if !anew && Arc::ptr_eq(&own.of, &current.roads) => return Ok(own.roads.clone()),
@@ -79,7 +79,7 @@ impl Lane {
         let new = || Gate::new(profile.id, profile.max_connections, None, self.shared.clocks.now);
         let gate = known.unwrap_or_else(new);
         let signed = Ok((account, password));
-        let roads = Arc::new(Roads::of_mailbox(&self.shared, &current.label, profile, signed, &gate));
+        let roads = Arc::new(Roads::of_mailbox(&self.shared, &current.label, profile, &signed, &gate));
         let (account, of) = (account.clone(), current.roads.clone());
         let own = Own { account, of, gate: gate.clone(), roads: roads.clone() };
         self.owned.all().insert(mailbox, own);

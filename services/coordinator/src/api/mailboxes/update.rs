@@ -104,9 +104,10 @@ fn account(
         return before.map_or(AccountChange::Keep, |_| AccountChange::Forget);
     };
     let known = before.map(|account| account.user.as_str()).unwrap_or_default();
-    let user = match fields.contains(&"credentials.user") {
-        true => input.line(user_at, &wanted.user, SHORT),
-        false => known.to_owned(),
+    let user = if fields.contains(&"credentials.user") {
+        input.line(user_at, &wanted.user, SHORT)
+    } else {
+        known.to_owned()
     };
     if user.is_empty() {
         input.wrong(user_at, "it is empty");
