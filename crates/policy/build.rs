@@ -33,7 +33,7 @@ fn main() {
         writeln!(
             entries,
             "    Entry {{ reason: Reason::{variant}, code: {code:?}, scope: Scope::{}, nature: Nature::{}, \
-             owner: Owner::{}, grpc: {:?}, server_fault: {}, title: {:?}, remedy: {:?} }},",
+             owner: Owner::{}, grpc: {:?}, server_fault: {}, title: {:?}, remedy: {:?}, guide: {:?} }},",
             pick(code, "scope", word("scope"), &SCOPES),
             pick(code, "nature", word("nature"), &NATURES),
             pick(code, "owner", word("owner"), &OWNERS),
@@ -41,6 +41,7 @@ fn main() {
             row.get("server_fault").is_some_and(|flag| flag.as_bool().expect("server_fault is a boolean")),
             word("title"),
             word("remedy"),
+            guide(code, row),
         )
         .expect("a String takes it");
     }
@@ -55,7 +56,7 @@ fn main() {
 }
 
 fn check_keys(code: &str, row: &toml::Table) {
-    const KEYS: [&str; 7] = ["scope", "nature", "grpc", "owner", "server_fault", "title", "remedy"];
+    const KEYS: [&str; 8] = ["scope", "nature", "grpc", "owner", "server_fault", "title", "remedy", "guide"];
     for key in row.keys() {
         assert!(KEYS.contains(&key.as_str()), "[{code}] has the unknown key {key}");
     }
@@ -63,6 +64,11 @@ fn check_keys(code: &str, row: &toml::Table) {
 
 fn word<'a>(code: &str, row: &'a toml::Table, key: &str) -> &'a str {
     row.get(key).and_then(|value| value.as_str()).unwrap_or_else(|| panic!("[{code}] lacks {key}"))
+}
+
+/// Where the remedy is explained, as people follow it.
+fn guide(code: &str, row: &toml::Table) -> Option<String> {
+    row.contains_key("guide").then(|| format!("docs/prepare-exchange.md#{}", word(code, row, "guide")))
 }
 
 fn pick(code: &str, key: &str, word: &str, known: &[(&'static str, &'static str)]) -> &'static str {

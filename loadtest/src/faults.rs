@@ -45,7 +45,7 @@ pub async fn run(stand: &Stand, long: Duration) -> Outcome<Table> {
     }
     let settings: Vec<&str> = settings.iter().map(String::as_str).collect();
     let server = data.serve(&settings)?;
-    let profile = Profile { auth: "ntlm", connections: MAXIMA[0], idle_max: &period };
+    let profile = Profile { auth: "ntlm", connections: MAXIMA[0], idle_max: &period, streaming: false };
     data.enable(&sim, &sim.addresses()?, &profile)?;
 
     let run = Run {

@@ -10,6 +10,7 @@ mod fetch;
 mod figures;
 mod idle_poll;
 mod memory;
+mod notified;
 mod outage;
 mod peer;
 mod process;
@@ -88,6 +89,8 @@ enum Command {
     },
     /// One mailbox with very many new messages on a server that cannot keep up: who has to wait
     Fairness,
+    /// Mailboxes that are watched by notifications: how long it takes until new mail is tracked
+    Notified,
     /// The client that `fetch` measures; its only argument is the simulator's ready line
     #[command(hide = true)]
     FetchClient {
@@ -134,6 +137,7 @@ async fn run(arguments: Arguments) -> Outcome {
             vec![outage::run(&stand, long.unwrap_or(Duration::from_secs(usual))).await?]
         }
         Command::Fairness => vec![fairness::run(&stand).await?],
+        Command::Notified => vec![notified::run(&stand).await?],
         Command::FetchClient { .. } => Vec::new(),
     };
     if let Some(file) = json {

@@ -131,12 +131,14 @@ pub struct Profile<'a> {
     pub connections: u16,
     /// How long the period of its idle mailboxes may grow.
     pub idle_max: &'a str,
+    /// It wishes to be notified.
+    pub streaming: bool,
 }
 
 impl<'a> Profile<'a> {
     /// By Basic, with as many connections as there are turns.
     pub fn basic(idle_max: &'a str) -> Self {
-        Self { auth: "basic", connections: 64, idle_max }
+        Self { auth: "basic", connections: 64, idle_max, streaming: false }
     }
 }
 
@@ -175,6 +177,16 @@ impl Sim {
     /// It cannot be asked.
     pub async fn requests(&self, operation: &str) -> Outcome<u64> {
         Ok(self.control.get("/stats").await?["requests"][operation].as_u64().unwrap_or_default())
+    }
+
+    /// Mailboxes that are subscribed, and connections that tell of them.
+    ///
+    /// # Errors
+    /// It cannot be asked.
+    pub async fn watched(&self) -> Outcome<(u64, u64)> {
+        let stats = self.control.get("/stats").await?;
+        let count = |name: &str| stats[name].as_u64().unwrap_or_default();
+        Ok((count("subscriptions"), count("streams")))
     }
 
     /// Delivers so many messages of this size to a mailbox.
@@ -319,6 +331,9 @@ impl<'a> Data<'a> {
             "profile", "create", PROFILE, "--url", ews_url, "--auth", profile.auth, "--ca-file", &ca,
             "--max-connections", &connections, "--idle-max", profile.idle_max,
         ];
+        if profile.streaming {
+            arguments.push("--streaming");
+        }
         match oauth.as_ref().filter(|_| profile.auth == "oauth") {
             #[rustfmt::skip]
             Some(OAuth { authority, tenant, client, certificate_file, resource }) => arguments.extend([

@@ -127,16 +127,20 @@ impl Failure {
             (301..=308, Some(location)) if location.to_ascii_lowercase().contains("genericerrorpage") => {
                 (Reason::ExchangeUnavailable, Execution::Not)
             }
-            (301..=308 | 400 | 404 | 405 | 411 | 440 | 449, _) => (Reason::ProfileUrlWrong, Execution::Not),
-            (401 | 407, _) => (Reason::ProfileAuthRejected, Execution::Not),
+            (301..=308 | 400 | 404 | 405 | 410 | 411 | 421 | 440 | 449, _) => {
+                (Reason::ProfileUrlWrong, Execution::Not)
+            }
+            (401, _) => (Reason::ProfileAuthRejected, Execution::Not),
             (403, _) => (Reason::ProfileForbidden, Execution::Not),
+            (408, _) => (Reason::ProfileConnectionLost, Execution::Not),
             (413, _) => (Reason::ItemTooLarge, Execution::Not),
             (429, _) => (Reason::ExchangeThrottled, Execution::Not),
             (456, _) => (Reason::ProfileAccountLocked, Execution::Not),
             (503, _) if retry_after.is_some() => (Reason::ExchangeServerBusy, Execution::Not),
             (503, _) => (Reason::ExchangeUnavailable, Execution::Not),
             (500..=599, _) => (Reason::Exchange5xx, Execution::Maybe),
-            _ => (Reason::EwsProtocolError, Execution::Maybe),
+            // Exchange says none of the others: something before it does, to every mailbox alike.
+            _ => (Reason::ProfileAnswerNotEws, Execution::Maybe),
         };
         Self {
             back_off: retry_after,
@@ -225,6 +229,10 @@ mod tests {
             (401, None, None, Reason::ProfileAuthRejected),
             (403, None, None, Reason::ProfileForbidden),
             (404, None, None, Reason::ProfileUrlWrong),
+            (407, None, None, Reason::ProfileAnswerNotEws),
+            (408, None, None, Reason::ProfileConnectionLost),
+            (418, None, None, Reason::ProfileAnswerNotEws),
+            (421, None, None, Reason::ProfileUrlWrong),
             (429, None, Some(1), Reason::ExchangeThrottled),
             (440, None, None, Reason::ProfileUrlWrong),
             (456, None, None, Reason::ProfileAccountLocked),
@@ -232,11 +240,19 @@ mod tests {
             (502, None, None, Reason::Exchange5xx),
             (503, None, None, Reason::ExchangeUnavailable),
             (503, None, Some(7), Reason::ExchangeServerBusy),
-            (299, None, None, Reason::EwsProtocolError),
+            (204, None, None, Reason::ProfileAnswerNotEws),
+            (299, None, None, Reason::ProfileAnswerNotEws),
         ];
         for (status, location, retry_after, reason) in cases {
             let failure = Failure::of_status(status, location, retry_after.map(Duration::from_secs));
             assert_eq!(failure.reason, reason, "{status} {location:?}");
+        }
+        for status in 100..=999 {
+            let reason = Failure::of_status(status, None, None).reason;
+            assert!(
+                reason.scope() == Scope::Profile || status == 413,
+                "{status}: one mailbox pays by {reason}"
+            );
         }
     }
 }

@@ -8,8 +8,9 @@ use mailyard_policy::Timestamp;
 use crate::{
     Endpoint, autodiscover,
     codec::{
-        self, CreateAttachment, CreateFolder, CreateItem, DeleteItem, FindFolder, FindItem, GetFolder,
-        GetItem, Limits, Malformed, MoveItem, Operation, SendItem, Sieve, SyncFolderItems, UpdateItem,
+        self, CreateAttachment, CreateFolder, CreateItem, Cutter, DeleteItem, FindFolder, FindItem,
+        GetFolder, GetItem, GetStreamingEvents, Limits, Malformed, MoveItem, Operation, SendItem, Sieve,
+        SyncFolderItems, UpdateItem,
     },
     http1::{self, Body, Head, PushError},
     ntlm::{Account, Chance, Circumstances},
@@ -51,6 +52,34 @@ fn pieces_make_the_whole<O: Operation<Part: Debug>>(answer: &[u8], step: usize) 
     };
     let (pieces, whole) = (received(step), received(answer.len()));
     assert_eq!(format!("{pieces:?}"), format!("{whole:?}"), "in pieces of {step}, and as a whole");
+}
+
+/// Notifications as they arrive over a connection that stays open; the first byte says in how large pieces.
+pub fn events(bytes: &[u8]) {
+    let Some((step, stream)) = bytes.split_first() else { return };
+    let (pieces, whole) = (envelopes(stream, usize::from(*step) + 1), envelopes(stream, stream.len()));
+    assert_eq!(pieces, whole, "in pieces, and as a whole");
+    for envelope in whole.0 {
+        let _told = codec::text(&envelope)
+            .map(|text| codec::read::<GetStreamingEvents<'_>>(&text, Vec::new()).is_ok());
+    }
+}
+
+/// The envelopes of a stream, what is left of it, and whether all of it could be cut.
+fn envelopes(stream: &[u8], step: usize) -> (Vec<Vec<u8>>, Vec<u8>, bool) {
+    let (mut cutter, mut envelopes, mut is_whole) = (Cutter::new(1 << 20), Vec::new(), true);
+    for piece in stream.chunks(step.max(1)) {
+        let keep = |envelope: &[u8]| {
+            envelopes.push(envelope.to_vec());
+            Ok::<_, Malformed>(())
+        };
+        if cutter.push(piece, keep).is_err() {
+            is_whole = false;
+            break;
+        }
+    }
+    let rest = if is_whole { cutter.rest().to_vec() } else { Vec::new() };
+    (envelopes, rest, is_whole)
 }
 
 /// An answer of a server as it arrives over the connection; the first byte says in how large pieces.
@@ -161,6 +190,7 @@ mod tests {
     fn answers_that_fuzzing_found_are_read() {
         replayed("soap", super::soap);
         replayed("http", super::http);
+        replayed("events", super::events);
     }
 
     #[test]

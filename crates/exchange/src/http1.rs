@@ -10,7 +10,7 @@ use mailyard_policy::Timestamp;
 pub(crate) const LONGEST_HEAD: usize = 64 << 10;
 
 /// The headers that are looked at; all others are passed over.
-const HEADERS: [&str; 13] = [
+const HEADERS: [&str; 14] = [
     "content-length",
     "transfer-encoding",
     "content-encoding",
@@ -21,6 +21,7 @@ const HEADERS: [&str; 13] = [
     "location",
     "www-authenticate",
     "x-ms-diagnostics",
+    "x-ms-credential-service-credexpired",
     "server",
     "via",
     "set-cookie",
@@ -44,6 +45,8 @@ pub(crate) struct Head {
     pub challenges: Vec<Challenge>,
     /// Why Exchange refused a token, by its number.
     pub diagnostics: Option<String>,
+    /// `true`: Exchange says that the password has expired.
+    pub password_expired: Option<String>,
     /// What answered in the server's place, or handed its answer on, if it says so.
     pub proxy: Option<String>,
     /// The value of [`AFFINITY`]. No other cookie is kept.
@@ -131,6 +134,7 @@ fn interpret(
             "retry-after" => head.retry_after = retry_after(value, now),
             "location" => head.location = Some(value.to_owned()),
             "x-ms-diagnostics" => head.diagnostics = Some(value.to_owned()),
+            "x-ms-credential-service-credexpired" => head.password_expired = Some(value.to_owned()),
             "via" => head.proxy = Some(value.to_owned()),
             // Exchange is a part of Microsoft-IIS.
             "server" if !value.starts_with("Microsoft-") && !value.is_empty() => {

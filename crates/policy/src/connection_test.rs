@@ -89,4 +89,9 @@ impl Step {
     pub fn remedy(&self) -> Option<&'static str> {
         self.reason.map(|reason| reason.entry().remedy)
     }
+
+    /// Where that is explained, if the guide for administrators of Exchange does.
+    pub fn guide(&self) -> Option<&'static str> {
+        self.reason.and_then(|reason| reason.entry().guide)
+    }
 }

@@ -68,6 +68,16 @@ pub struct Entry {
     pub title: &'static str,
     /// What to do, one or two sentences.
     pub remedy: &'static str,
+    /// The section of the guide for administrators of Exchange that explains the remedy, such as
+    /// `docs/prepare-exchange.md#impersonation`; `None`: the remedy says all.
+    pub guide: Option<&'static str>,
+}
+
+impl Entry {
+    /// The page of the documentation that is about this reason, such as `docs/reasons/INTERNAL.md`.
+    pub fn page(&self) -> String {
+        format!("docs/reasons/{}.md", self.code)
+    }
 }
 
 impl Reason {

@@ -56,6 +56,7 @@ const LINES: &[&str] = &[
     "settings update --approve-users no",
     "status",
     "explain mailbox_not_approved",
+    "explain impersonation-denied",
 ];
 
 async fn all_lines(suffix: &str) -> String {

@@ -55,6 +55,10 @@ impl Authorization {
     pub fn judge(&self, head: &Head) -> Result<(), Ended> {
         match (self, head.status) {
             (Self::Token { tokens, token }, _) => tokens.judge(token, head),
+            (Self::Header { .. } | Self::LastLeg { .. }, 401) if expired(head) => {
+                let detail = "the server says that the password has expired";
+                Err(of_401(Reason::ProfilePasswordExpired, detail).into())
+            }
             (Self::Header { scheme, .. } | Self::Connection(scheme), 401)
                 if scheme.challenge(head).is_none() =>
             {
@@ -91,6 +95,10 @@ impl Authorization {
             Self::LastLeg { scheme, .. } | Self::Connection(scheme) => Some(*scheme),
         }
     }
+}
+
+fn expired(head: &Head) -> bool {
+    head.password_expired.as_ref().is_some_and(|told| told.eq_ignore_ascii_case("true"))
 }
 
 /// A wrong password, unless something in between is to blame: a last leg on a connection of its own is nobody's.

@@ -16,6 +16,10 @@ pub(super) fn failed(error: &io::Error) -> Failure {
         Some(rustls::Error::AlertReceived(
             AlertDescription::HandshakeFailure | AlertDescription::InsufficientSecurity,
         )) => Reason::ProfileTlsSuites,
+        // It knows no site of this name.
+        Some(rustls::Error::AlertReceived(AlertDescription::UnrecognisedName)) => {
+            Reason::ProfileTlsNameMismatch
+        }
         Some(rustls::Error::PeerIncompatible(incompatible)) => match incompatible {
             PeerIncompatible::NoCipherSuitesInCommon | PeerIncompatible::NoKxGroupsInCommon => {
                 Reason::ProfileTlsSuites
@@ -49,5 +53,44 @@ fn of_certificate(certificate: &CertificateError) -> Reason {
             Reason::ProfileTlsNameMismatch
         }
         _ => Reason::ProfileTlsUntrusted,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use rustls::Error::{
+        self, AlertReceived, InvalidCertificate, InvalidMessage as Invalid, PeerIncompatible as Peer,
+    };
+
+    use super::*;
+
+    #[test]
+    fn failed_handshakes_are_told_apart() {
+        use Reason::{
+            ProfileConnectionLost, ProfileTlsExpired, ProfileTlsFailed, ProfileTlsNameMismatch,
+            ProfileTlsSuites, ProfileTlsUntrusted, ProfileTlsVersion,
+        };
+        let cases: [(Error, Reason); 15] = [
+            (InvalidCertificate(CertificateError::Expired), ProfileTlsExpired),
+            (InvalidCertificate(CertificateError::NotValidYet), ProfileTlsExpired),
+            (InvalidCertificate(CertificateError::NotValidForName), ProfileTlsNameMismatch),
+            (AlertReceived(AlertDescription::UnrecognisedName), ProfileTlsNameMismatch),
+            (InvalidCertificate(CertificateError::UnknownIssuer), ProfileTlsUntrusted),
+            (InvalidCertificate(CertificateError::Revoked), ProfileTlsUntrusted),
+            (InvalidCertificate(CertificateError::BadEncoding), ProfileTlsUntrusted),
+            (AlertReceived(AlertDescription::ProtocolVersion), ProfileTlsVersion),
+            (Invalid(InvalidMessage::UnknownProtocolVersion), ProfileTlsVersion),
+            (Peer(PeerIncompatible::ServerDoesNotSupportTls12Or13), ProfileTlsVersion),
+            (AlertReceived(AlertDescription::HandshakeFailure), ProfileTlsSuites),
+            (AlertReceived(AlertDescription::InsufficientSecurity), ProfileTlsSuites),
+            (Peer(PeerIncompatible::NoCipherSuitesInCommon), ProfileTlsSuites),
+            (AlertReceived(AlertDescription::InternalError), ProfileTlsFailed),
+            (Invalid(InvalidMessage::InvalidContentType), ProfileTlsFailed),
+        ];
+        for (error, reason) in cases {
+            let told = format!("{error:?}");
+            assert_eq!(failed(&io::Error::new(io::ErrorKind::InvalidData, error)).reason, reason, "{told}");
+        }
+        assert_eq!(failed(&io::ErrorKind::UnexpectedEof.into()).reason, ProfileConnectionLost);
     }
 }

@@ -75,6 +75,7 @@ fn message(alert: &Alert, names: &Names) -> admin::Alert {
         state: state.into(),
         summary: alert.summary.clone(),
         remedy: alert.reason.entry().remedy.to_owned(),
+        guide: alert.reason.entry().guide.unwrap_or_default().to_owned(),
         first_time: Some(timestamp(alert.first_time)),
         last_time: Some(timestamp(alert.last_time)),
         resolved_time: alert.resolved_time.map(timestamp),

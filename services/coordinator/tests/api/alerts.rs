@@ -78,6 +78,10 @@ async fn alerts_are_listed_newest_first_and_say_what_to_do() {
     assert_eq!((high.state(), &*high.regarding, &*high.profile), (AlertState::Resolved, "Main", "Main"));
     assert_eq!((&*high.notice, &*high.remedy), ("sent", Reason::ProfileFailureRatioHigh.entry().remedy));
     assert_eq!(first.alerts[1].regarding, address(1));
+    for alert in &first.alerts {
+        let entry = alert.reason.parse::<Reason>().unwrap().entry();
+        assert_eq!(alert.guide, entry.guide.unwrap_or_default());
+    }
     let resolved = answered(house.alerts().list_alerts(list("state = resolved", "")).await);
     assert_eq!(resolved.alerts, std::slice::from_ref(high));
     let request = GetAlertRequest { name: high.name.clone() };

@@ -3,6 +3,7 @@
 use std::fmt::Write as _;
 
 use mailyard_exchange_sim::{Options, Simulator};
+use mailyard_policy::Reason;
 use mailyard_wire::admin::{
     Authentication, CredentialSource, Credentials, GetProfileRequest, Mailbox, MailboxCredentials, Profile,
     TestConnectionRequest, UpdateMailboxRequest,
@@ -46,7 +47,9 @@ async fn steps(house: &House, request: TestConnectionRequest) -> Result<String, 
         let answer = answer?;
         assert!(password.is_empty() || !format!("{answer:?}").contains(&password));
         let step = answer.step.unwrap();
-        assert!(step.reason.is_empty() || !step.remedy.is_empty(), "{step:?}");
+        let entry = step.reason.parse::<Reason>().map(Reason::entry).ok();
+        let advice = entry.map(|entry| (entry.remedy, entry.guide.unwrap_or_default()));
+        assert_eq!((&*step.remedy, &*step.guide), advice.unwrap_or_default(), "{step:?}");
         let outcome = step.outcome().as_str_name().trim_start_matches("STEP_OUTCOME_").to_lowercase();
         let _ = writeln!(lines, "{} {} {outcome} {}", step.direction, step.name, step.reason);
     }

@@ -83,6 +83,7 @@ fn object(alert: &admin::Alert) -> Object {
         .word("state", alert.state().as_str_name(), "ALERT_STATE_")
         .text("summary", &alert.summary)
         .text("remedy", &alert.remedy)
+        .text("guide", &alert.guide)
         .text("notice", &alert.notice)
         .time("first_time", alert.first_time.as_ref())
         .time("last_time", alert.last_time.as_ref())

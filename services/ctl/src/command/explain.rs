@@ -39,6 +39,8 @@ fn object(entry: &Entry) -> Object {
         .text("reason", entry.code)
         .text("title", entry.title)
         .text("remedy", entry.remedy)
+        .text("guide", entry.guide.unwrap_or_default())
+        .text("page", entry.page())
         .text("scope", entry.scope.to_string())
         .text("nature", entry.nature.to_string())
         .text("owner", entry.owner.to_string())

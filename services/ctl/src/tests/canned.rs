@@ -237,20 +237,24 @@ pub fn watched() -> Vec<WatchOperationResponse> {
 }
 
 pub fn steps() -> Vec<ConnectionStep> {
-    let step = |name: &str, outcome: StepOutcome, evidence: &str, reason: &str, remedy: &str| {
-        let (name, evidence) = (name.to_owned(), evidence.to_owned());
-        let duration = span(0, 12).filter(|_| outcome != StepOutcome::Skipped);
-        let (reason, remedy) = (reason.to_owned(), remedy.to_owned());
-        let request = if name == "authenticate" { "<s:Envelope/>".to_owned() } else { String::new() };
-        let (direction, response, outcome) = (String::new(), String::new(), outcome.into());
-        ConnectionStep { name, outcome, duration, evidence, reason, remedy, direction, request, response }
+    let step = |name: &str, outcome: StepOutcome, evidence: &str| ConnectionStep {
+        name: name.to_owned(),
+        outcome: outcome.into(),
+        duration: span(0, 12).filter(|_| outcome != StepOutcome::Skipped),
+        evidence: evidence.to_owned(),
+        ..Default::default()
     };
-    let refused = ("PROFILE_AUTH_REJECTED", "Check user and password.");
     vec![
-        step("connect", StepOutcome::Success, "192.0.2.7:443", "", ""),
-        step("tls", StepOutcome::Warning, "TLS 1.2", "", ""),
-        step("authenticate", StepOutcome::Failure, "401, offers Basic", refused.0, refused.1),
-        step("inbox", StepOutcome::Skipped, "", "", ""),
+        step("connect", StepOutcome::Success, "192.0.2.7:443"),
+        step("tls", StepOutcome::Warning, "TLS 1.2"),
+        ConnectionStep {
+            reason: "PROFILE_AUTH_REJECTED".into(),
+            remedy: "Check user and password.".into(),
+            guide: "docs/prepare-exchange.md#authentication".into(),
+            request: "<s:Envelope/>".into(),
+            ..step("authenticate", StepOutcome::Failure, "401, offers Basic")
+        },
+        step("inbox", StepOutcome::Skipped, ""),
     ]
 }
 

@@ -97,6 +97,7 @@ fn object(step: &ConnectionStep) -> Object {
         .text("evidence", &step.evidence)
         .text("reason", &step.reason)
         .text("remedy", &step.remedy)
+        .text("guide", &step.guide)
         .document("request", &step.request)
         .document("response", &step.response)
 }
@@ -119,6 +120,9 @@ fn row(step: &ConnectionStep) -> String {
     let mut text = line(&name, &outcome(step), &duration, evidence.trim_start());
     if !step.remedy.is_empty() {
         text.push_str(&format!("  fix:  {}\n", printable(&step.remedy)));
+    }
+    if !step.guide.is_empty() {
+        text.push_str(&format!("  see:  {}\n", printable(&step.guide)));
     }
     text
 }

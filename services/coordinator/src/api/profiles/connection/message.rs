@@ -40,6 +40,7 @@ fn message(direction: Option<Direction>, step: &Step) -> ConnectionStep {
         evidence: step.evidence.clone(),
         reason: code(step.reason),
         remedy: step.remedy().unwrap_or_default().to_owned(),
+        guide: step.guide().unwrap_or_default().to_owned(),
         direction: direction.map(|direction| direction.word().to_owned()).unwrap_or_default(),
         request: step.request.clone(),
         response: step.response.clone(),
