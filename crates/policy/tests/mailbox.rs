@@ -76,10 +76,10 @@ const CASES: &[Case] = &[
         what: "what the mailbox signs in with itself was refused: no operation tries it again",
         kept: "sss enabled period=300000;sss retrying:2 period=300000 reason=MAILBOX_UNAVAILABLE;none off",
         steps: &[
-            ("3600 tick", "run 1 Incoming",
+            ("3600 tick", "run 1 Outgoing { check: true }",
                 "sss enabled period=300000;sss retrying:2 period=300000 reason=MAILBOX_UNAVAILABLE;none off"),
             ("3601 ended 1 failed:MAILBOX_AUTH_REJECTED:-",
-                "settle 2 disabled:incoming:MAILBOX_AUTH_REJECTED disabled:outgoing:MAILBOX_AUTH_REJECTED",
+                "settle 2 disabled:outgoing:MAILBOX_AUTH_REJECTED disabled:incoming:MAILBOX_AUTH_REJECTED",
                 "sss disabled period=300000 reason=MAILBOX_AUTH_REJECTED;sss disabled period=300000 reason=MAILBOX_AUTH_REJECTED;none off"),
             ("3602 settled 2", "",
                 "sss disabled period=300000 reason=MAILBOX_AUTH_REJECTED;sss disabled period=300000 reason=MAILBOX_AUTH_REJECTED;none off"),
