@@ -7,7 +7,7 @@ use mailyard_exchange::{
     codec::{Folder, Shape, WellKnown},
 };
 use mailyard_host::clock;
-use mailyard_policy::id::ProfileId;
+use mailyard_policy::{id::ProfileId, profile::CredentialSource};
 use tokio::{io::AsyncReadExt as _, net::TcpListener};
 
 use crate::{Outcome, stand::Sim};
@@ -22,6 +22,7 @@ const PAGE: u16 = 512;
 pub fn client(sim_url: &str, ready: &crate::stand::Ready) -> Outcome<Client> {
     let config = Config {
         url: sim_url.to_owned(),
+        credential_source: CredentialSource::Profile,
         authentication: Authentication::Basic,
         user: ready.user.clone(),
         password: ready.password.clone().into(),

@@ -21,7 +21,7 @@ use mailyard_policy::{
     names::Domains,
     operation::Method,
     outbox::{self, Capabilities},
-    profile::Authentication,
+    profile::{Authentication, CredentialSource},
 };
 use mailyard_store::{
     Store,
@@ -314,6 +314,7 @@ fn profile(simulator: &Simulator, org: &Org, by: Authentication) -> Outcome<(Pro
         incoming_url: Some(ready.ews_url.clone()),
         outgoing_url: Some(ready.ews_url.clone()),
         credentials,
+        credential_source: CredentialSource::Profile,
         outgoing_credentials: None,
         ca_pem: Some(std::fs::read_to_string(&ready.ca_file)?),
         process_email_from: None,

@@ -11,7 +11,7 @@ use mailyard_exchange::{
     },
 };
 use mailyard_exchange_sim::{Made, Options, Simulator};
-use mailyard_policy::{Reason, Timestamp, id::ProfileId};
+use mailyard_policy::{Reason, Timestamp, id::ProfileId, profile::CredentialSource};
 use mailyard_tests::{Outcome, made, rule};
 
 const INBOX: Folder = Folder::WellKnown(WellKnown::Inbox);
@@ -36,6 +36,7 @@ async fn stage(mailboxes: usize) -> Outcome<Stage> {
     let ready = simulator.ready();
     let config = Config {
         url: ready.ews_url.clone(),
+        credential_source: CredentialSource::Profile,
         authentication: Authentication::Basic,
         user: ready.user.clone(),
         password: ready.password.clone().into(),

@@ -10,7 +10,7 @@ use mailyard_policy::{
     profile::Credentials,
 };
 use mailyard_store::{
-    people::{Profile, Secrets, Selection},
+    people::{AccountChange, Profile, Secrets, Selection},
     query::Filter,
     records::EmailState,
 };
@@ -107,7 +107,7 @@ async fn another_profile_brings_its_own_lane_even_in_the_same_shard() -> Outcome
     let secrets = Secrets { incoming: Some(ready.password.clone().into()), outgoing: None };
     stage.store.create_profile(&profile, &secrets, false).await?;
     let set = mailyard_store::people::NewMailbox { profile: Some(neighbour), ..mailbox.set.clone() };
-    stage.store.update_mailbox(&set, mailbox.revision).await?;
+    stage.store.update_mailbox(&set, &AccountChange::Keep, mailbox.revision).await?;
     stage.nudge();
     stage.test_and_enable().await?;
     other.deliver(&made(&stage.addresses[0]));

@@ -5,7 +5,7 @@ use std::time::Duration;
 use mailyard_host::clock;
 use mailyard_policy::{Reason, id::ProfileId, operation::Kind, outbox};
 use mailyard_store::{
-    people::{NewMailbox, Profile, Secrets},
+    people::{AccountChange, NewMailbox, Profile, Secrets},
     query::Page,
     records::{Direction, EmailState},
 };
@@ -32,7 +32,7 @@ async fn set_apart(stage: &Stage, profile: Profile) -> Outcome<String> {
     let address = stage.addresses.last().ok_or("no mailbox")?;
     let mailbox = stage.store.mailbox_at(&stage.org, address).await?.ok_or("no mailbox")?;
     let set = NewMailbox { profile: Some(other.id), ..mailbox.set };
-    stage.store.update_mailbox(&set, mailbox.revision).await?;
+    stage.store.update_mailbox(&set, &AccountChange::Keep, mailbox.revision).await?;
     Ok(address.clone())
 }
 

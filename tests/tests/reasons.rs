@@ -86,6 +86,10 @@ fn meanwhile(entry: &Entry) -> &'static str {
             "The operation that met it backs off and is tried again. After too many failures in a row it is disabled, \
              and an alert says so."
         }
+        (_, Scope::Mailbox, _) if entry.reason.is_account_fault() => {
+            "Every operation of the mailbox stops at once, so that its account is not locked, until the cause is mended \
+             and the mailbox is tested and enabled again. Email that is to be sent waits, until it expires."
+        }
         (_, Scope::Mailbox, _) => {
             "The operation that met it stops at once, until the cause is mended and the mailbox is tested and enabled \
              again. Email that is to be sent waits, until it expires."

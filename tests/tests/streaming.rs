@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use mailyard_exchange_sim::Settings as Server;
 use mailyard_policy::{mailbox, operation::Health, watch};
-use mailyard_store::people::{Profile, Secrets};
+use mailyard_store::people::{AccountChange, Profile, Secrets};
 use mailyard_tests::{Outcome, Stage, hurried, made, rule};
 use mailyard_worker::settings::Settings;
 
@@ -236,7 +236,7 @@ async fn who_is_not_polled_any_more_is_not_watched_and_a_worker_that_stops_watch
     let mailbox = stage.store.mailbox_at(&stage.org, &stage.addresses[0]).await?.ok_or("gone")?;
     let methods = [mailyard_policy::operation::Method::None; 3];
     let set = mailyard_store::people::NewMailbox { methods, ..mailbox.set };
-    stage.store.update_mailbox(&set, mailbox.revision).await?;
+    stage.store.update_mailbox(&set, &AccountChange::Keep, mailbox.revision).await?;
     stage.nudge();
     stage.until("its subscription has ended", || async { Ok(stat(&stage, "subscriptions") == 1) }).await?;
     stage.simulator.deliver(&made(&stage.addresses[1], 1));

@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use mailyard_policy::{Reason, Timestamp, profile::OAuth};
+use mailyard_policy::{
+    Reason, Timestamp,
+    profile::{CredentialSource, OAuth},
+};
 use secrecy::SecretString;
 use tokio::time::Instant;
 use tracing::Instrument as _;
@@ -33,7 +36,9 @@ pub use self::watch::{Lifetime, Told, Watch};
 pub struct Config {
     /// The EWS URL.
     pub url: String,
-    /// How the service account proves itself.
+    /// Whose credentials these are: a failure of theirs strikes him.
+    pub credential_source: CredentialSource,
+    /// How the account proves itself.
     pub authentication: Authentication,
     /// Its user name: `DOMAIN\user` or UPN.
     pub user: String,
@@ -123,7 +128,8 @@ impl Client {
     pub fn new(config: Config, gate: Gate) -> Result<Self, Failure> {
         let endpoint = Endpoint::parse(&config.url, config.allow_plain_http)?;
         let trust = endpoint::trust(config.ca_pem.as_deref())?;
-        let authenticator = Authenticator::new(&config, &endpoint, &trust)?;
+        let authenticator = Authenticator::new(&config, &endpoint, &trust)
+            .map_err(|failure| failure.with_credentials_of(config.credential_source))?;
         let head = format!(
             "POST {} HTTP/1.1\r\nHost: {}\r\nContent-Type: text/xml; charset=utf-8\r\nAccept: text/xml\r\n\
              User-Agent: Mailyard/{}\r\nreturn-client-request-id: true\r\n",
@@ -210,7 +216,9 @@ impl Client {
         async {
             let permit = self.inner.gate.enter().await?;
             let begun = Instant::now();
+            let source = self.inner.config.credential_source;
             let reply = self.once::<O>(way, operation, sink).await;
+            let reply = reply.map_err(|failure| failure.with_credentials_of(source));
             let outcome = match &reply {
                 Ok(reply) => throttled_part(reply).map_or(Ok(()), Err),
                 Err(failure) => Err(failure),
@@ -280,6 +288,11 @@ impl Client {
     /// The scheme that is in use; `None`: it is not chosen yet.
     pub(crate) fn scheme(&self) -> Option<Scheme> {
         self.inner.transport.scheme()
+    }
+
+    /// Whose credentials it signs in with.
+    pub(crate) fn credential_source(&self) -> CredentialSource {
+        self.inner.config.credential_source
     }
 
     /// The clock of the process.

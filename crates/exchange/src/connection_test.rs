@@ -8,6 +8,7 @@ use std::time::Duration;
 use mailyard_policy::{
     Nature, Reason,
     connection_test::{Step, StepName, StepOutcome},
+    profile::CredentialSource,
     reason::Scope,
 };
 use tokio::time::Instant;
@@ -198,7 +199,11 @@ impl<T: FnMut(Step) + Send> Test<'_, T> {
         let Subject { mailbox, user, impersonates } = self.subject;
         let begun = Instant::now();
         if !impersonates {
-            self.end(skipped(StepName::Impersonate, "the profile acts by delegation"));
+            let why = match self.client.credential_source() {
+                CredentialSource::Profile => "the profile acts by delegation",
+                CredentialSource::Mailbox => "the mailbox signs in as itself",
+            };
+            self.end(skipped(StepName::Impersonate, why));
             return;
         }
         let is_own = mailbox.is_none();

@@ -2,7 +2,7 @@
 
 use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 
-use mailyard_policy::{Nature, Reason, outbox::Execution, reason::Scope};
+use mailyard_policy::{Nature, Reason, outbox::Execution, profile::CredentialSource, reason::Scope};
 
 use crate::codec::{Malformed, Refusal};
 
@@ -51,6 +51,12 @@ impl Failure {
     pub fn evidence(&self) -> String {
         let code = self.code.as_deref().map(|code| format!(" ({code})")).unwrap_or_default();
         format!("{}{code}", self.detail)
+    }
+
+    /// What it means where these credentials were used.
+    #[must_use]
+    pub(crate) fn with_credentials_of(self, source: CredentialSource) -> Self {
+        Self { reason: self.reason.with_credentials_of(source), ..self }
     }
 
     /// A failure of the road to the server.

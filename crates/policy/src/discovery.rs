@@ -137,6 +137,11 @@ impl Location {
         self.missed = None;
     }
 
+    /// A person wants to know whether it works: the mailbox's own account may have been looked after.
+    pub fn on_asked(&mut self) {
+        self.missed = self.missed.filter(|miss| !miss.reason.is_account_fault());
+    }
+
     /// The URL may not be shown the password any more.
     pub fn on_distrusted(&mut self) {
         self.found = None;
@@ -160,7 +165,7 @@ impl Miss {
     /// How long nothing is looked for; `None`: as long as the credentials stay.
     fn wait(&self, rules: &Rules) -> Option<Duration> {
         let wait = match self.reason {
-            reason if reason.is_credential_fault() => return None,
+            reason if reason.is_credential_fault() || reason.is_account_fault() => return None,
             Reason::MailboxNotFoundOnServer => {
                 let doubled = 1_u32.checked_shl(u32::from(self.times.saturating_sub(1))).unwrap_or(u32::MAX);
                 rules.unknown.saturating_mul(doubled).min(rules.unknown_max)
@@ -202,7 +207,7 @@ pub fn sharpest(reasons: impl IntoIterator<Item = Reason>) -> Reason {
 
 fn rank(reason: Reason) -> u8 {
     match reason {
-        reason if reason.is_credential_fault() => 5,
+        reason if reason.is_credential_fault() || reason.is_account_fault() => 5,
         // Pages of others, which are asked only because of their name.
         Reason::EwsProtocolError
         | Reason::EwsAnswerTooLarge

@@ -35,8 +35,8 @@ pub struct Wanted {
     pub subject: u64,
     /// The methods in the order of [`Kind::ALL`].
     pub methods: [Method; 3],
-    /// True if it is approved or needs no approval.
-    pub approved: bool,
+    /// Why it may not run, such as that it is not approved; `None`: it may.
+    pub barred: Option<Reason>,
     /// The test asked for and not yet done.
     pub test: Option<OperationId>,
     /// Polls asked for by people so far.

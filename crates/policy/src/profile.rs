@@ -26,6 +26,25 @@ pub enum Access {
     Delegation,
 }
 
+/// Whose credentials open the mailboxes of a profile.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub enum CredentialSource {
+    /// The profile's: one account for all mailboxes. Connections are counted for the profile.
+    #[default]
+    Profile,
+    /// Each mailbox's own, by the scheme of the profile. Connections are counted for each mailbox.
+    Mailbox,
+}
+
+/// The account that a mailbox signs in as itself. Its password stands elsewhere.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Account {
+    /// A UPN or `DOMAIN\user`.
+    pub user: String,
+    /// Which password: another one has a greater number.
+    pub secret_revision: Revision,
+}
+
 /// How a client proves who it is, and by which right it acts. The secret stands elsewhere: a password, or with OAuth
 /// the private key of the certificate as PEM.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -38,7 +57,7 @@ pub struct Credentials {
     pub user: String,
     /// The application; `Some` exactly with OAuth.
     pub oauth: Option<OAuth>,
-    /// How often the secret was set.
+    /// Which secret: another one has a greater number. 0: there is none.
     pub secret_revision: Revision,
 }
 
@@ -77,5 +96,6 @@ impl Credentials {
 
 words! {
     Authentication: Auto = "auto", Basic = "basic", Ntlm = "ntlm", Negotiate = "negotiate", OAuth = "oauth";
+    CredentialSource: Profile = "profile", Mailbox = "mailbox";
     Access: Impersonation = "impersonation", Delegation = "delegation";
 }

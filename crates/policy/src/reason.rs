@@ -2,6 +2,8 @@
 
 use std::{fmt, str::FromStr};
 
+use crate::profile::CredentialSource;
+
 include!(concat!(env!("OUT_DIR"), "/reasons.rs"));
 
 /// Whom a failure strikes.
@@ -125,6 +127,31 @@ impl Reason {
                 | Reason::ProfileCertificateExpired
         )
     }
+
+    /// True if it speaks of the account by which one mailbox signs in itself: nothing is tried with that account
+    /// until a person has looked after it, or it would be locked.
+    pub fn is_account_fault(self) -> bool {
+        matches!(
+            self,
+            Reason::MailboxAuthRejected
+                | Reason::MailboxAuthRefusedBehindProxy
+                | Reason::MailboxPasswordExpired
+                | Reason::MailboxAccountLocked
+        )
+    }
+
+    /// What it means where these credentials were used: what a mailbox signs in with is no fault of its profile.
+    #[must_use]
+    pub fn with_credentials_of(self, source: CredentialSource) -> Self {
+        match (source, self) {
+            (CredentialSource::Profile, _) => self,
+            (_, Reason::ProfileAuthRejected) => Reason::MailboxAuthRejected,
+            (_, Reason::ProfileAuthRefusedBehindProxy) => Reason::MailboxAuthRefusedBehindProxy,
+            (_, Reason::ProfilePasswordExpired) => Reason::MailboxPasswordExpired,
+            (_, Reason::ProfileAccountLocked) => Reason::MailboxAccountLocked,
+            (CredentialSource::Mailbox, _) => self,
+        }
+    }
 }
 
 /// The text is no code of the catalogue.
@@ -177,6 +204,23 @@ mod tests {
             assert_eq!(entry.reason.code(), entry.code);
         }
         assert_eq!("NO_SUCH".parse::<Reason>(), Err(UnknownReason("NO_SUCH".into())));
+    }
+
+    #[test]
+    fn a_refused_password_strikes_whose_it_is() {
+        for Entry { reason, .. } in Reason::catalogue() {
+            let own = reason.with_credentials_of(CredentialSource::Mailbox);
+            assert_eq!(reason.with_credentials_of(CredentialSource::Profile), *reason);
+            // Tokens and their certificates are never a mailbox's.
+            let of_token = reason.code().contains("TOKEN") || reason.code().contains("CERTIFICATE");
+            let strikes_mailbox = reason.is_credential_fault() && !of_token || reason.is_account_fault();
+            assert_eq!(own.is_account_fault(), strikes_mailbox, "{reason}");
+            assert_eq!(own == *reason, !reason.is_credential_fault() || of_token, "{reason}");
+            if own.is_account_fault() {
+                assert!(!own.is_server_fault() && !own.is_credential_fault(), "{own}");
+                assert_eq!((own.scope(), own.nature()), (Scope::Mailbox, Nature::Configuration), "{own}");
+            }
+        }
     }
 
     #[test]

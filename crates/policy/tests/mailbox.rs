@@ -73,6 +73,46 @@ const CASES: &[Case] = &[
         ],
     },
     Case {
+        what: "what the mailbox signs in with itself was refused: no operation tries it again",
+        kept: "sss enabled period=300000;sss retrying:2 period=300000 reason=MAILBOX_UNAVAILABLE;none off",
+        steps: &[
+            ("3600 tick", "run 1 Outgoing { check: true }",
+                "sss enabled period=300000;sss retrying:2 period=300000 reason=MAILBOX_UNAVAILABLE;none off"),
+            ("3601 ended 1 failed:MAILBOX_AUTH_REJECTED:-",
+                "settle 2 disabled:outgoing:MAILBOX_AUTH_REJECTED disabled:incoming:MAILBOX_AUTH_REJECTED",
+                "sss disabled period=300000 reason=MAILBOX_AUTH_REJECTED;sss disabled period=300000 reason=MAILBOX_AUTH_REJECTED;none off"),
+            ("3602 settled 2", "",
+                "sss disabled period=300000 reason=MAILBOX_AUTH_REJECTED;sss disabled period=300000 reason=MAILBOX_AUTH_REJECTED;none off"),
+            ("9000 outgoing_due", "",
+                "sss disabled period=300000 reason=MAILBOX_AUTH_REJECTED;sss disabled period=300000 reason=MAILBOX_AUTH_REJECTED;none off"),
+        ],
+    },
+    Case {
+        what: "a test that ends with a refused account takes what works with it",
+        kept: "sss untested;sss untested;none off",
+        steps: &[
+            ("0 wanted 2 7 sss,sss,none - 0000000000000000000000000t 0", "settle 1",
+                "test=0000000000000000000000000t sss testing:0:not_run;sss testing:0:not_run;none off"),
+            ("1 settled 1", "run 2 Test([true, true, false])",
+                "test=0000000000000000000000000t sss testing:0:not_run;sss testing:0:not_run;none off"),
+            ("2 test_ended 2 works fails:MAILBOX_ACCOUNT_LOCKED:- -",
+                "settle 3 disabled:outgoing:MAILBOX_ACCOUNT_LOCKED disabled:incoming:MAILBOX_ACCOUNT_LOCKED \
+                 test 0000000000000000000000000t MAILBOX_ACCOUNT_LOCKED MAILBOX_ACCOUNT_LOCKED -",
+                "done=0000000000000000000000000t sss disabled period=300000 reason=MAILBOX_ACCOUNT_LOCKED;sss disabled reason=MAILBOX_ACCOUNT_LOCKED;none off"),
+        ],
+    },
+    Case {
+        what: "credentials that are taken away bar the mailbox until it is tested again",
+        kept: "sss enabled period=300000;sss disabled period=300000 reason=MAILBOX_AUTH_REJECTED;none off",
+        steps: &[
+            ("0 wanted 2 7 sss,sss,none MAILBOX_CREDENTIALS_MISSING - 0", "settle 1 recovered:outgoing",
+                "sss untested reason=MAILBOX_CREDENTIALS_MISSING;sss untested reason=MAILBOX_CREDENTIALS_MISSING;none off"),
+            ("1 settled 1", "",
+                "sss untested reason=MAILBOX_CREDENTIALS_MISSING;sss untested reason=MAILBOX_CREDENTIALS_MISSING;none off"),
+            ("2 wanted 3 7 sss,sss,none - - 0", "settle 2", "sss untested;sss untested;none off"),
+        ],
+    },
+    Case {
         what: "throttling counts nothing, in whatever state, and is no news for the alert book",
         kept: "sss retrying:4 period=300000 reason=MAILBOX_UNAVAILABLE;none off;none off",
         steps: &[
@@ -153,7 +193,7 @@ const CASES: &[Case] = &[
         what: "a test that met a fault of the server goes on when the breaker closes, and a poll keeps to its phase",
         kept: "sss untested;sss enabled period=300000;none off",
         steps: &[
-            ("0 wanted 2 7 sss,sss,none approved 0000000000000000000000000t 0", "settle 1",
+            ("0 wanted 2 7 sss,sss,none - 0000000000000000000000000t 0", "settle 1",
                 "test=0000000000000000000000000t sss testing:0:not_run;sss testing:0:success period=300000;none off"),
             ("1 settled 1", "run 2 Test([true, true, false])",
                 "test=0000000000000000000000000t sss testing:0:not_run;sss testing:0:success period=300000;none off"),
@@ -199,7 +239,7 @@ const CASES: &[Case] = &[
         what: "a test enables what works and disables what fails, each by itself",
         kept: "sss untested;sss untested;none off",
         steps: &[
-            ("0 wanted 2 7 sss,sss,none approved 0000000000000000000000000t 0", "settle 1",
+            ("0 wanted 2 7 sss,sss,none - 0000000000000000000000000t 0", "settle 1",
                 "test=0000000000000000000000000t sss testing:0:not_run;sss testing:0:not_run;none off"),
             ("1 settled 1", "run 2 Test([true, true, false])",
                 "test=0000000000000000000000000t sss testing:0:not_run;sss testing:0:not_run;none off"),
@@ -212,7 +252,7 @@ const CASES: &[Case] = &[
         what: "a transient failure of a test is tried again after 1, 2 and 4 minutes, then disables",
         kept: "sss untested;none off;none off",
         steps: &[
-            ("0 wanted 2 7 sss,none,none approved 0000000000000000000000000t 0", "settle 1",
+            ("0 wanted 2 7 sss,none,none - 0000000000000000000000000t 0", "settle 1",
                 "test=0000000000000000000000000t sss testing:0:not_run;none off;none off"),
             ("0 settled 1", "run 2 Test([true, false, false])", "test=0000000000000000000000000t sss testing:0:not_run;none off;none off"),
             ("0 test_ended 2 fails:MAILBOX_UNAVAILABLE:- - -", "settle 3",
@@ -236,7 +276,7 @@ const CASES: &[Case] = &[
         what: "a test that took too long has failed, and comes again",
         kept: "sss untested;none off;none off",
         steps: &[
-            ("0 wanted 2 7 sss,none,none approved 0000000000000000000000000t 0", "settle 1",
+            ("0 wanted 2 7 sss,none,none - 0000000000000000000000000t 0", "settle 1",
                 "test=0000000000000000000000000t sss testing:0:not_run;none off;none off"),
             ("0 settled 1", "run 2 Test([true, false, false])", "test=0000000000000000000000000t sss testing:0:not_run;none off;none off"),
             ("0 ended 2 failed:MAILBOX_CYCLE_DEADLINE:-", "settle 3",
@@ -247,7 +287,7 @@ const CASES: &[Case] = &[
         what: "a test of what is not approved is skipped with the reason",
         kept: "sss untested;none off;none off",
         steps: &[
-            ("0 wanted 2 7 sss,none,none unapproved 0000000000000000000000000t 0",
+            ("0 wanted 2 7 sss,none,none MAILBOX_NOT_APPROVED 0000000000000000000000000t 0",
                 "settle 1 test 0000000000000000000000000t MAILBOX_NOT_APPROVED - - skipped",
                 "done=0000000000000000000000000t sss untested reason=MAILBOX_NOT_APPROVED;none off;none off"),
         ],
@@ -256,13 +296,13 @@ const CASES: &[Case] = &[
         what: "approval withdrawn between two tries ends the test",
         kept: "sss untested;none off;none off",
         steps: &[
-            ("0 wanted 2 7 sss,none,none approved 0000000000000000000000000t 0", "settle 1",
+            ("0 wanted 2 7 sss,none,none - 0000000000000000000000000t 0", "settle 1",
                 "test=0000000000000000000000000t sss testing:0:not_run;none off;none off"),
             ("0 settled 1", "run 2 Test([true, false, false])", "test=0000000000000000000000000t sss testing:0:not_run;none off;none off"),
             ("0 test_ended 2 fails:MAILBOX_UNAVAILABLE:- - -", "settle 3",
                 "test=0000000000000000000000000t sss testing:1:not_run not_before=+60 reason=MAILBOX_UNAVAILABLE;none off;none off"),
             ("0 settled 3", "", "test=0000000000000000000000000t sss testing:1:not_run not_before=+60 reason=MAILBOX_UNAVAILABLE;none off;none off"),
-            ("1 wanted 3 7 sss,none,none unapproved 0000000000000000000000000t 0",
+            ("1 wanted 3 7 sss,none,none MAILBOX_NOT_APPROVED 0000000000000000000000000t 0",
                 "settle 4 test 0000000000000000000000000t MAILBOX_NOT_APPROVED - - skipped",
                 "done=0000000000000000000000000t sss untested reason=MAILBOX_NOT_APPROVED;none off;none off"),
         ],
@@ -271,7 +311,7 @@ const CASES: &[Case] = &[
         what: "a fault of the server does not use up the tries of a test",
         kept: "sss untested;none off;none off",
         steps: &[
-            ("0 wanted 2 7 sss,none,none approved 0000000000000000000000000t 0", "settle 1",
+            ("0 wanted 2 7 sss,none,none - 0000000000000000000000000t 0", "settle 1",
                 "test=0000000000000000000000000t sss testing:0:not_run;none off;none off"),
             ("0 settled 1", "run 2 Test([true, false, false])", "test=0000000000000000000000000t sss testing:0:not_run;none off;none off"),
             ("0 test_ended 2 fails:PROFILE_CONNECT_FAILED:- - -", "settle 3",
@@ -282,21 +322,21 @@ const CASES: &[Case] = &[
         what: "a canceled test that had failed for a while leaves no reason behind",
         kept: "test=0000000000000000000000000t sss testing:1:success period=300000 reason=MAILBOX_UNAVAILABLE;none off;none off",
         steps: &[
-            ("0 wanted 2 7 sss,none,none approved - 0", "settle 1", "sss enabled period=300000;none off;none off"),
+            ("0 wanted 2 7 sss,none,none - - 0", "settle 1", "sss enabled period=300000;none off;none off"),
         ],
     },
     Case {
         what: "a canceled test leaves what was",
         kept: "test=0000000000000000000000000t sss testing:1:success period=300000;none off;none off",
         steps: &[
-            ("0 wanted 2 7 sss,none,none approved - 0", "settle 1", "sss enabled period=300000;none off;none off"),
+            ("0 wanted 2 7 sss,none,none - - 0", "settle 1", "sss enabled period=300000;none off;none off"),
         ],
     },
     Case {
         what: "another address, profile or method: untested, and the position in the Inbox is forgotten with the mailbox",
         kept: "sss retrying:3 period=300000 reason=MAILBOX_UNAVAILABLE;sss enabled period=300000;none off",
         steps: &[
-            ("0 wanted 2 8 sss,sss,none approved - 0", "settle 1 recovered:incoming forget_cursor",
+            ("0 wanted 2 8 sss,sss,none - - 0", "settle 1 recovered:incoming forget_cursor",
                 "subject=8 sss untested;sss untested;none off"),
         ],
     },
@@ -304,28 +344,28 @@ const CASES: &[Case] = &[
         what: "a method of its own changed: only that operation is untested",
         kept: "sss enabled period=300000;none off;none off",
         steps: &[
-            ("0 wanted 2 7 sss,sss,none approved - 0", "settle 1", "sss enabled period=300000;sss untested;none off"),
+            ("0 wanted 2 7 sss,sss,none - - 0", "settle 1", "sss enabled period=300000;sss untested;none off"),
         ],
     },
     Case {
         what: "approval withdrawn: untested",
         kept: "sss enabled period=300000;none off;none off",
         steps: &[
-            ("0 wanted 2 7 sss,none,none unapproved - 0", "settle 1",
+            ("0 wanted 2 7 sss,none,none MAILBOX_NOT_APPROVED - 0", "settle 1",
                 "sss untested reason=MAILBOX_NOT_APPROVED;none off;none off"),
         ],
     },
     Case {
         what: "an older wish that comes late changes nothing",
         kept: "sss enabled period=300000;none off;none off",
-        steps: &[("0 wanted 1 8 none,none,none unapproved - 0", "", "sss enabled period=300000;none off;none off")],
+        steps: &[("0 wanted 1 8 none,none,none MAILBOX_NOT_APPROVED - 0", "", "sss enabled period=300000;none off;none off")],
     },
     Case {
         what: "a wish that comes while something is under way is applied after it",
         kept: "sss enabled period=300000;none off;none off",
         steps: &[
             ("3600 tick", "run 1 Incoming", "sss enabled period=300000;none off;none off"),
-            ("3601 wanted 2 7 none,none,none approved - 0", "", "sss enabled period=300000;none off;none off"),
+            ("3601 wanted 2 7 none,none,none - - 0", "", "sss enabled period=300000;none off;none off"),
             ("3602 ended 1 failed:MAILBOX_UNAVAILABLE:-",
                 "settle 2 failing:incoming:MAILBOX_UNAVAILABLE:1 recovered:incoming", "none off;none off;none off"),
         ],
@@ -334,7 +374,7 @@ const CASES: &[Case] = &[
         what: "a poll that a person asked for runs at once, and is done when it ended",
         kept: "sss enabled period=300000;none off;none off",
         steps: &[
-            ("1 wanted 1 7 sss,none,none approved - 3", "run 1 Incoming", "sss enabled period=300000;none off;none off"),
+            ("1 wanted 1 7 sss,none,none - - 3", "run 1 Incoming", "sss enabled period=300000;none off;none off"),
             ("2 ended 1 completed:0", "settle 2", "polls=3 sss enabled period=300000;none off;none off"),
         ],
     },

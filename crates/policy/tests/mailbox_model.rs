@@ -329,7 +329,7 @@ impl Run {
                 history.push(Line::MethodSet(on));
             } else if moved {
                 history.push(Line::Moved);
-            } else if !wanted.approved && on {
+            } else if wanted.barred.is_some() && on {
                 history.push(Line::Unapproved);
             }
         }
@@ -339,7 +339,10 @@ impl Run {
                 self.model.history[kind].push(Line::TestTakenBack);
             }
             for kind in 0..2 {
-                if wanted.test.is_some() && wanted.approved && wanted.methods[kind] == Method::ServerSide {
+                if wanted.test.is_some()
+                    && wanted.barred.is_none()
+                    && wanted.methods[kind] == Method::ServerSide
+                {
                     self.model.history[kind].push(Line::TestBegan);
                 }
             }
@@ -421,7 +424,7 @@ impl Run {
                 self.wanted.revision += 1;
                 self.wanted.subject = self.wanted.subject.max(1) + u64::from(move_away);
                 self.wanted.methods = [method(methods[0]), method(methods[1]), Method::None];
-                self.wanted.approved = approved;
+                self.wanted.barred = (!approved).then_some(Reason::MailboxNotApproved);
                 self.wanted.test = test.then(|| OperationId::new(u128::from(self.wanted.revision) + 100));
                 self.wanted.polls += u64::from(poll);
                 self.step(Event::Wanted(self.wanted));

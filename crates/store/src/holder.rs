@@ -15,6 +15,7 @@ use mailyard_policy::{
     },
     operation::{Kind, Method},
     outbox::{Capabilities, Delivery},
+    profile::Account,
     tracking::{Head, MessageKey},
 };
 
@@ -46,8 +47,10 @@ pub struct Wanted {
     pub profile: Option<ProfileId>,
     /// Its methods in the order of [`Kind::ALL`].
     pub methods: [Method; 3],
-    /// True if it is approved, or needs no approval.
-    pub approved: bool,
+    /// Why it may not run: it is not approved, or lacks the credentials that its profile leaves to it. `None`: it may.
+    pub barred: Option<Reason>,
+    /// Whom it signs in as itself, if its profile leaves that to mailboxes.
+    pub account: Option<Account>,
     /// The test asked for and not yet done.
     pub test: Option<OperationId>,
     /// Polls asked for by people so far.
@@ -250,6 +253,8 @@ pub struct Place {
     pub location: Location,
     /// The profile that was looked for with, and its revision.
     pub profile: (ProfileId, Revision),
+    /// The password of the mailbox's own account that was looked for with; 0: its profile's account did it.
+    pub account: Revision,
 }
 
 /// A place that is kept.

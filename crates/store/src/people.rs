@@ -9,7 +9,7 @@ use mailyard_policy::{
     id::{MailboxId, OperationId, Org, ProfileId, Revision, ShardId, WorkerId},
     operation::{Direction, Health, Kind, Method, Operation},
     outbox::Capabilities,
-    profile::Credentials,
+    profile::{Account, CredentialSource, Credentials},
     words,
 };
 use secrecy::SecretString;
@@ -50,6 +50,9 @@ pub struct Profile {
     pub incoming_url: Option<String>,
     /// The EWS URL for sending; `None` only with autodiscover.
     pub outgoing_url: Option<String>,
+    /// Whose credentials open its mailboxes. If the mailboxes have their own, those here say by which scheme, and no
+    /// more: there is neither a user nor a secret.
+    pub credential_source: CredentialSource,
     /// How mail is read.
     pub credentials: Credentials,
     /// How mail is sent; `None`: as it is read.
@@ -155,6 +158,23 @@ pub struct NewMailbox {
     pub process_email_from: Option<Timestamp>,
 }
 
+/// What becomes of the account that a mailbox signs in as itself.
+#[derive(Clone, Debug, Default)]
+pub enum AccountChange {
+    /// It stays as it is.
+    #[default]
+    Keep,
+    /// There is none any more.
+    Forget,
+    /// It is this one.
+    Set {
+        /// A UPN or `DOMAIN\user`.
+        user: String,
+        /// Its password.
+        password: SecretString,
+    },
+}
+
 /// Whose mailbox it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum MailboxKind {
@@ -184,6 +204,8 @@ pub struct Mailbox {
     pub set: NewMailbox,
     /// Where it belongs.
     pub org: Org,
+    /// Whom it signs in as itself, if its profile leaves that to mailboxes.
+    pub account: Option<Account>,
     /// Whether it was approved.
     pub approval: Approval,
     /// How it fares.
@@ -365,8 +387,7 @@ pub trait People: Send + Sync {
     ) -> Result<Profile>;
 
     /// Changes a profile if its revision is still `profile.revision` (`ETAG_MISMATCH` otherwise), and those secrets
-    /// that are given; with `set_default` it becomes that of new mailboxes too. Creation time and the revisions of
-    /// secrets stay as they are; capabilities too, unless mail goes by another URL: they are then to be found out anew.
+    /// that are given; with `set_default` it becomes that of new mailboxes too. Creation time stays as it is; capabilities too, unless mail goes by another URL: they are then to be found out anew.
     async fn update_profile(
         &self,
         profile: &Profile,
@@ -398,9 +419,18 @@ pub trait People: Send + Sync {
     /// first address that is taken (in the store or twice in `rows`, ignoring case).
     async fn create_mailboxes(&self, org: &Org, rows: &[NewMailbox], at: Timestamp) -> Result<()>;
 
-    /// Changes what people set on a mailbox if its revision is still `revision`. Another profile takes it from its
-    /// holder; without one, tests and polls that were asked for end.
-    async fn update_mailbox(&self, set: &NewMailbox, revision: Revision) -> Result<Mailbox>;
+    /// Changes what people set on a mailbox, and its account, if its revision is still `revision`. Another profile
+    /// takes it from its holder; without one, tests and polls that were asked for end.
+    async fn update_mailbox(
+        &self,
+        set: &NewMailbox,
+        account: &AccountChange,
+        revision: Revision,
+    ) -> Result<Mailbox>;
+
+    /// The password of a mailbox's account, for the process that signs in with it. No API hands it on. Refused with
+    /// `ETAG_MISMATCH` if the account is another by now.
+    async fn account_secret(&self, mailbox: MailboxId, account: &Account) -> Result<SecretString>;
 
     /// One mailbox.
     async fn mailbox(&self, id: MailboxId) -> Result<Option<Mailbox>>;

@@ -3,6 +3,7 @@
 //! Writes are short transactions that begin with `BEGIN IMMEDIATE` on the one writer connection. Each is durable when it
 //! returns: the log is synced at every commit.
 
+mod account;
 mod blob;
 mod claim;
 mod commit;

@@ -1,6 +1,8 @@
 //! The contract that every backend fulfils, run against SQLite. Another backend joins with one more `contract!`.
 #![allow(clippy::unwrap_used, clippy::expect_used)]
 
+#[path = "contract/accounts.rs"]
+mod accounts;
 #[path = "contract/bodies.rs"]
 mod bodies;
 #[path = "contract/commits.rs"]
@@ -99,6 +101,9 @@ contract! {
     people::pages_are_stable_under_writes;
     people::bad_filters_and_tokens_are_refused;
     people::secrets_come_back_and_change;
+    accounts::a_password_comes_back_for_its_account_only;
+    accounts::who_has_no_account_is_barred_where_it_needs_one;
+    accounts::a_profile_that_leaves_signing_in_to_mailboxes_has_no_secret;
     runs::a_test_is_handed_out_and_ends;
     runs::what_cannot_be_tested_is_skipped_at_once;
     runs::a_test_of_a_selection_has_each_mailbox_once;

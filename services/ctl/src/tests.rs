@@ -131,6 +131,11 @@ async fn flags_become_requests() {
             "s3 \n",
         ),
         ("profile create p --autodiscover --user u@m.test --password-file -", "s3\n"),
+        (
+            "profile create p --url https://m.test/ews --auth ntlm --credentials-of mailbox --max-connections 2",
+            "",
+        ),
+        ("profile update p --credentials-of profile --user u --password-file FOLDER/password", ""),
         ("profile update p --autodiscover=false --url https://m.test/ews", ""),
         (
             "profile create p --url https://m.test/ews --auth oauth --oauth-tenant contoso.test --oauth-client 6f3c \
@@ -150,6 +155,9 @@ async fn flags_become_requests() {
         ("mailbox reject - c@m.test", "a@m.test\n\n  b@m.test\r\n"),
         ("mailbox import -", "address\n"),
         ("mailbox update a@m.test --profile 'Head office' --etag '\"3\"'", ""),
+        ("mailbox update a@m.test --user 'CONTOSO\\a' --password-file FOLDER/password", ""),
+        ("mailbox update a@m.test --password-file -", "s3\n"),
+        ("mailbox update a@m.test --forget-credentials", ""),
         ("mailbox update a@m.test --profile '' --display-name A --owner-email o@m.test --crm-id ''", ""),
         ("profile update p --streaming", ""),
         ("profile update p --streaming=false", ""),
@@ -245,6 +253,7 @@ async fn secrets_stay_off_the_command_line() {
         "profile create p --password=hunter2",
         "profile update p --password",
         "profile update --password hunter2 p",
+        "mailbox update a@m.test --user u --password hunter2",
     ] {
         let outcome = run_on(line, "", false, pending()).await;
         assert!(!format!("{outcome}").contains("hunter2"), "{outcome}");

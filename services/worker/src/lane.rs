@@ -1,6 +1,7 @@
 //! A profile's lane at its holder: client, gate and breaker, and which of its mailboxes wait for the breaker.
 
 mod keep;
+mod own;
 mod watched;
 
 use std::{
@@ -8,7 +9,7 @@ use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
 };
 
-use mailyard_exchange::{Autodiscover, Client, Failure, Gate};
+use mailyard_exchange::{Client, Failure, Gate};
 use mailyard_host::metrics::Profile as Label;
 use mailyard_policy::{
     Reason, Timestamp,
@@ -19,12 +20,14 @@ use mailyard_policy::{
     operation::Direction,
     outbox,
     outbox::Capabilities,
+    profile::CredentialSource,
     throttle,
 };
 use mailyard_store::{self as store, people::Profile};
 use secrecy::SecretString;
 use tokio::sync::{Notify, Semaphore, SemaphorePermit};
 
+use self::own::Owned;
 pub use self::watched::Target;
 use self::watched::Watched;
 use crate::{road::Roads, settings::Settings, shared::Shared};
@@ -50,11 +53,6 @@ impl Current {
     pub fn client(&self, direction: Direction, found: Option<&str>) -> Result<Client, Failure> {
         self.roads.client(direction, found)
     }
-
-    /// Who looks for mailboxes; `None`: the profile says where they are.
-    pub fn autodiscover(&self) -> Option<Result<Autodiscover, Failure>> {
-        self.roads.autodiscover()
-    }
 }
 
 /// A run that was admitted.
@@ -72,6 +70,7 @@ pub struct Lane {
     number: u16,
     epoch: Epoch,
     gate: Gate,
+    owned: Owned,
     places: Arc<Semaphore>,
     current: RwLock<Arc<Current>>,
     state: Mutex<State>,
@@ -149,7 +148,7 @@ impl Lane {
         let breaker = kept.breaker.parse().unwrap_or_else(|_| Breaker::new(now));
         let throttle: Option<throttle::State> = kept.throttle.parse().ok();
         let gate = Gate::new(profile.id, profile.max_connections, throttle, shared.clocks.now);
-        let places = Arc::new(Semaphore::new(profile.max_connections.into()));
+        let places = Arc::new(Semaphore::new(places(&shared, &profile).into()));
         let current = current(&shared.settings, &shared, profile, secrets, &gate);
         let state = State {
             breaker,
@@ -166,6 +165,7 @@ impl Lane {
             number,
             epoch,
             gate,
+            owned: Owned::default(),
             places,
             current: RwLock::new(Arc::new(current)),
             state: Mutex::new(state),
@@ -210,7 +210,8 @@ impl Lane {
             return Ok(false);
         }
         let secrets = secrets(&self.shared, &profile).await?;
-        let another_road = before.profile.credentials != profile.credentials
+        let another_road = before.profile.credential_source != profile.credential_source
+            || before.profile.credentials != profile.credentials
             || before.profile.outgoing_credentials != profile.outgoing_credentials
             || before.profile.incoming_url != profile.incoming_url
             || before.profile.outgoing_url != profile.outgoing_url
@@ -219,7 +220,8 @@ impl Lane {
             && before.profile.request_deadline == profile.request_deadline
             && before.profile.display_name == profile.display_name;
         self.gate.set_max_connections(profile.max_connections);
-        self.resize(before.profile.max_connections, profile.max_connections);
+        self.owned.refresh(&profile);
+        self.resize(places(&self.shared, &before.profile), places(&self.shared, &profile));
         let mut current = current(&self.shared.settings, &self.shared, profile, secrets, &self.gate);
         if same_clients {
             // They have their connections, which are signed in, and their token.
@@ -235,7 +237,7 @@ impl Lane {
         Ok(true)
     }
 
-    /// A place for one turn, once one is free: there are as many as connections. More turns would wait for one another
+    /// A place for one turn, once one is free. With a gate for all there are as many as connections: more turns would wait for one another
     /// at the gate, and keep those of other profiles from beginning.
     pub async fn place(&self) -> Option<SemaphorePermit<'_>> {
         // It is never closed.
@@ -447,6 +449,15 @@ fn probe_state(current: &Current) -> ProbeState {
     match current.profile.capabilities.consumes_draft {
         Some(_) => ProbeState::Known,
         None => ProbeState::Open,
+    }
+}
+
+/// Turns that run at once: as many as connections. Mailboxes that sign in as themselves have connections each of its
+/// own: of them half of all turns run, so that those of other profiles can begin.
+fn places(shared: &Shared, profile: &Profile) -> u16 {
+    match profile.credential_source {
+        CredentialSource::Profile => profile.max_connections,
+        CredentialSource::Mailbox => (shared.settings.max_inflight / 2).max(1),
     }
 }
 

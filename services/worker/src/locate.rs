@@ -13,14 +13,14 @@ use mailyard_store::holder::{Commit, Located, Place};
 
 use crate::turn::{Trouble, Turn};
 
-/// Finds out where the mailbox is, if the profile does not say it.
+/// Finds out where the mailbox is, if the profile does not say it. `asked`: a person wants to know.
 ///
 /// # Errors
 /// [`Trouble::Nowhere`] if nothing is found and nothing was found before.
-pub async fn locate(turn: &mut Turn) -> Result<(), Trouble> {
-    let Some(search) = turn.current.autodiscover() else { return Ok(()) };
+pub async fn locate(turn: &mut Turn, asked: bool) -> Result<(), Trouble> {
+    let Some(search) = turn.roads.autodiscover() else { return Ok(()) };
     let search = search.map_err(Trouble::Nowhere)?;
-    let place = known(turn, &search).await?;
+    let place = known(turn, &search, asked).await?;
     let now = turn.shared.now();
     match place.location.next(&turn.shared.settings.discovery, now) {
         Next::Use => {}
@@ -49,17 +49,22 @@ pub async fn doubt(turn: &mut Turn, reason: Reason) -> Result<(), Trouble> {
 }
 
 /// What was found before, as far as it still counts.
-async fn known(turn: &Turn, search: &Autodiscover) -> Result<Arc<Place>, Trouble> {
+async fn known(turn: &Turn, search: &Autodiscover, asked: bool) -> Result<Arc<Place>, Trouble> {
     let profile = (turn.current.profile.id, turn.current.profile.revision);
     let place = match &turn.holding.place {
         Some(place) => Some(place.clone()),
         None => turn.shared.store.located(turn.mailbox).await?.map(|located| Arc::new(located.place)),
     };
-    let mut place = place.unwrap_or_else(|| Arc::new(Place { location: Location::default(), profile }));
-    if place.profile != profile {
+    let account = turn.own_secret();
+    let nowhere = || Arc::new(Place { location: Location::default(), profile, account });
+    let mut place = place.unwrap_or_else(nowhere);
+    if (place.profile, place.account) != (profile, account) {
         let changed = Arc::make_mut(&mut place);
         changed.location.on_changed();
-        changed.profile = profile;
+        (changed.profile, changed.account) = (profile, account);
+    }
+    if asked {
+        Arc::make_mut(&mut place).location.on_asked();
     }
     // The deployment may trust fewer domains than it did.
     if place.location.url().is_some_and(|url| !search.trusts(&turn.wanted.address, url)) {

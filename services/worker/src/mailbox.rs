@@ -187,6 +187,7 @@ impl Actor for MailboxActor {
         state.shared.scheduler.set(state.id, None);
         state.count(false);
         state.watch(false);
+        state.lane.forget(state.id);
         Ok(())
     }
 }
@@ -233,7 +234,7 @@ impl State {
     }
 
     fn wish(&self) -> machine::Wanted {
-        let Wanted { revision, address, profile, methods, approved, test, polls, .. } = &*self.wanted;
+        let Wanted { revision, address, profile, methods, barred, test, polls, .. } = &*self.wanted;
         let subject =
             format!("{} {}", profile.map_or_else(String::new, |id| id.to_string()), address.to_lowercase());
         machine::Wanted {
@@ -241,7 +242,7 @@ impl State {
             // Zero means that nothing was applied yet.
             subject: mailyard_policy::id::hash(subject.as_bytes()).max(1),
             methods: *methods,
-            approved: *approved,
+            barred: *barred,
             test: *test,
             polls: *polls,
         }

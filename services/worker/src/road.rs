@@ -1,4 +1,5 @@
-//! The clients of a profile: of its URLs, or of those that Autodiscover finds for its mailboxes.
+//! The clients of a profile, or of a mailbox that signs in as itself: of the profile's URLs, or of those that Autodiscover
+//! finds for its mailboxes.
 
 use std::{
     collections::BTreeMap,
@@ -7,13 +8,18 @@ use std::{
 
 use mailyard_exchange::{Autodiscover, Client, Config, Failure, Gate, Observer, autodiscover};
 use mailyard_host::metrics::Profile as Label;
-use mailyard_policy::{Reason, operation::Direction, outbox::Execution, profile::Access};
+use mailyard_policy::{
+    Reason,
+    operation::Direction,
+    outbox::Execution,
+    profile::{Access, Account},
+};
 use mailyard_store::people::Profile;
 use secrecy::SecretString;
 
 use crate::{settings::Settings, shared::Shared};
 
-/// Ways to the servers of a profile, which pass one gate.
+/// Ways to the servers of a profile as one account, which pass one gate.
 pub struct Roads {
     incoming: Road,
     /// `None`: as incoming.
@@ -34,7 +40,7 @@ fn not(reason: Reason, detail: &str) -> Failure {
 }
 
 impl Roads {
-    /// As the profile says, with its secrets.
+    /// As the profile's own account, with its secrets.
     pub fn new(
         shared: &Shared,
         label: &Label,
@@ -42,12 +48,38 @@ impl Roads {
         [incoming, outgoing]: [Option<SecretString>; 2],
         gate: &Gate,
     ) -> Self {
-        let road = |direction, secret| Road {
-            config: config(shared, label, profile, direction, secret),
-            clients: Mutex::default(),
-        };
-        let outgoing = profile.sends_apart().then(|| road(Direction::Outgoing, outgoing));
-        let incoming = road(Direction::Incoming, incoming);
+        let [incoming, outgoing] = [(Direction::Incoming, incoming), (Direction::Outgoing, outgoing)]
+            .map(|(direction, secret)| config(shared, label, profile, direction, secret));
+        Self::by(shared, profile, incoming, outgoing, gate)
+    }
+
+    /// As the account of a mailbox; or what stands in the way of it.
+    pub fn of_mailbox(
+        shared: &Shared,
+        label: &Label,
+        profile: &Profile,
+        account: &Result<(&Account, SecretString), Failure>,
+        gate: &Gate,
+    ) -> Self {
+        let [incoming, outgoing] = [Direction::Incoming, Direction::Outgoing].map(|direction| {
+            let (account, password) = account.clone()?;
+            let config = config(shared, label, profile, direction, Some(password))?;
+            // It opens its own mailbox, by name: whose account it is not is refused by the server.
+            Ok(Config { user: account.user.clone(), impersonate: false, oauth: None, ..config })
+        });
+        Self::by(shared, profile, incoming, outgoing, gate)
+    }
+
+    fn by(
+        shared: &Shared,
+        profile: &Profile,
+        incoming: Result<Config, Failure>,
+        outgoing: Result<Config, Failure>,
+        gate: &Gate,
+    ) -> Self {
+        let road = |config| Road { config, clients: Mutex::default() };
+        let outgoing = profile.sends_apart().then(|| road(outgoing));
+        let incoming = road(incoming);
         let autodiscover = profile.autodiscovers().then(|| search(&shared.settings, &incoming.config));
         Self { incoming, outgoing, autodiscover, gate: gate.clone() }
     }
@@ -110,6 +142,7 @@ fn config(
         Observer(Arc::new(move |operation, failed, took| metrics.request(&label, operation, failed, took)));
     Ok(Config {
         url,
+        credential_source: profile.credential_source,
         authentication: credentials.authentication,
         user: credentials.user.clone(),
         password,

@@ -31,6 +31,10 @@ pub async fn test(turn: &mut Turn, kinds: [bool; 3], probe: bool) -> Result<Find
         findings.note(Kind::Incoming, result)?;
     }
     if kinds[Kind::Outgoing as usize] {
+        if let Some(refused) = findings.refused_account() {
+            findings.note(Kind::Outgoing, Err(refused.into()))?;
+            return Ok(findings);
+        }
         let result = outgoing(turn, probe).await;
         let result = result.map(|capabilities| findings.capabilities = capabilities);
         findings.note(Kind::Outgoing, result)?;
@@ -39,6 +43,11 @@ pub async fn test(turn: &mut Turn, kinds: [bool; 3], probe: bool) -> Result<Find
 }
 
 impl Findings {
+    /// The mailbox's own account was refused: it is not tried once more.
+    fn refused_account(&self) -> Option<Failure> {
+        self.failure.clone().filter(|failure| failure.reason.is_account_fault())
+    }
+
     fn note(&mut self, kind: Kind, result: Result<(), Trouble>) -> Result<(), Trouble> {
         self.tested[kind as usize] = Some(match result {
             Ok(()) => Tested::Works,

@@ -7,9 +7,10 @@ use mailyard_host::metrics::Turn as Figure;
 use mailyard_policy::{
     Nature, Reason, Timestamp,
     breaker::Answer,
-    id::{Attempt, MailboxId},
+    id::{Attempt, MailboxId, Revision},
     mailbox::{Kept, Outcome},
     operation::{Direction, Kind},
+    profile::CredentialSource,
     reason::Scope,
 };
 use mailyard_store::{
@@ -20,7 +21,7 @@ use ractor::ActorRef;
 use tokio::time::Instant;
 use tracing::{Instrument as _, Span};
 
-use crate::{holding::Holding, lane::Current, mailbox::Message, shared::Shared};
+use crate::{holding::Holding, lane::Current, mailbox::Message, road::Roads, shared::Shared};
 
 /// A turn under way.
 pub struct Turn {
@@ -28,6 +29,8 @@ pub struct Turn {
     pub shared: Arc<Shared>,
     /// The profile as it is now.
     pub current: Arc<Current>,
+    /// The roads of the mailbox.
+    pub roads: Arc<Roads>,
     /// Which mailbox.
     pub mailbox: MailboxId,
     /// What people want of it.
@@ -104,7 +107,7 @@ impl Trouble {
     pub fn answer(&self) -> Option<Answer> {
         match self {
             Self::Exchange(failure) => Some(answer_of(failure.reason)),
-            // Whoever was asked need not be the server of other mailboxes; but the password is that of all.
+            // Whoever was asked need not be the server of other mailboxes; but the profile's password is that of all.
             Self::Nowhere(failure) if failure.reason.is_credential_fault() => Some(answer_of(failure.reason)),
             Self::Nowhere(_) | Self::Store(_) | Self::Lease => None,
         }
@@ -190,7 +193,15 @@ impl Turn {
     }
 
     fn client(&self, direction: Direction) -> Result<Client, Failure> {
-        self.current.client(direction, self.holding.place.as_ref().and_then(|place| place.location.url()))
+        self.roads.client(direction, self.holding.place.as_ref().and_then(|place| place.location.url()))
+    }
+
+    /// Which password of its own the mailbox signs in with; 0: none, its profile has credentials.
+    pub fn own_secret(&self) -> Revision {
+        match (self.current.profile.credential_source, &self.wanted.account) {
+            (CredentialSource::Mailbox, Some(account)) => account.secret_revision,
+            _ => Revision(0),
+        }
     }
 
     /// The turn, or its part in a test, failed: told in figures, log and trace. What costs the mailbox nothing, because
@@ -250,7 +261,12 @@ mod tests {
         let answer = |reason| Trouble::Nowhere(Failure::new(reason, Execution::Not, "")).answer();
         let rejected = Reason::ProfileAuthRejected;
         assert_eq!(answer(rejected), Some(Answer::Fault(rejected)));
-        for reason in [Reason::ProfileDnsFailed, Reason::MailboxLocationUnknown, Reason::ExchangeServerBusy] {
+        for reason in [
+            Reason::ProfileDnsFailed,
+            Reason::MailboxLocationUnknown,
+            Reason::ExchangeServerBusy,
+            Reason::MailboxAuthRejected,
+        ] {
             assert_eq!(answer(reason), None, "{reason}");
         }
     }

@@ -13,13 +13,13 @@ use mailyard_policy::{
     mailbox::Kept,
     operation::{Health, Kind, Method, Operation, State},
     outbox::Capabilities,
-    profile::Credentials,
+    profile::{CredentialSource, Credentials},
 };
 use mailyard_store::{
     MasterKey, SqliteStore, Store,
     fleet::{Leadership, SoleHolder},
     holder::Commit,
-    people::{Approval, MailboxKind, NewMailbox, Profile, Secrets, Selection},
+    people::{AccountChange, Approval, MailboxKind, NewMailbox, Profile, Secrets, Selection},
     query::Filter,
 };
 use mailyard_worker::{
@@ -160,6 +160,7 @@ fn profile(number: u128, url: &str) -> Profile {
         incoming_url: Some(url.to_owned()),
         outgoing_url: Some(url.to_owned()),
         credentials: Credentials { user: "svc@contoso.example".to_owned(), ..Credentials::none() },
+        credential_source: CredentialSource::Profile,
         outgoing_credentials: None,
         ca_pem: None,
         process_email_from: None,
@@ -318,7 +319,7 @@ async fn a_mailbox_that_lost_its_profile_is_not_held_any_more() {
     let held = house.begin().await;
     until("both are held", async || held.count().await == 2).await;
     let before = house.store.mailbox(MailboxId::new(1)).await.unwrap().unwrap();
-    house.store.update_mailbox(&mailbox(1, None), before.revision).await.unwrap();
+    house.store.update_mailbox(&mailbox(1, None), &AccountChange::Keep, before.revision).await.unwrap();
     house.grant_all().await;
     until("one is held", async || held.count().await == 1).await;
     assert!(held.holds(2).await);

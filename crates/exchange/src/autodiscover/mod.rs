@@ -26,6 +26,7 @@ use mailyard_policy::{
     discovery::Standing,
     names::{self, Domains},
     outbox::Execution,
+    profile::CredentialSource,
 };
 use rustls::ClientConfig;
 use secrecy::SecretString;
@@ -36,7 +37,9 @@ use crate::{Authentication, Clock, Failure, Resolver, codec::ServerVersion, endp
 /// How servers are asked, and as whom.
 #[derive(Clone, Debug)]
 pub struct Config {
-    /// How the service account proves itself.
+    /// Whose credentials these are: a failure of theirs strikes him.
+    pub credential_source: CredentialSource,
+    /// How the account proves itself.
     pub authentication: Authentication,
     /// Its user name: `DOMAIN\user` or UPN.
     pub user: String,
@@ -62,6 +65,7 @@ impl Config {
     /// The account of a client, which has no URL yet. `domains`: as in the field.
     pub fn of(client: &crate::Config, domains: Domains) -> Self {
         Self {
+            credential_source: client.credential_source,
             authentication: client.authentication,
             user: client.user.clone(),
             password: client.password.clone(),

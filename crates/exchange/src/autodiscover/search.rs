@@ -216,7 +216,8 @@ impl Search<'_> {
         self.note(candidate, begun, Outcome::Failed, failure.evidence());
         self.back_off = self.back_off.max(failure.back_off);
         if let Some(attempt) = self.attempts.last_mut() {
-            attempt.reason = Some(failure.reason);
+            let source = self.inner.config.credential_source;
+            attempt.reason = Some(failure.reason.with_credentials_of(source));
         }
     }
 

@@ -4,7 +4,7 @@ use base64::{Engine as _, engine::general_purpose::STANDARD};
 use mailyard_exchange::{
     Authentication, Client, Config, Gate, StepName, StepOutcome, Subject, test_connection,
 };
-use mailyard_policy::{Reason, Timestamp, id::ProfileId, outbox::Execution};
+use mailyard_policy::{Reason, Timestamp, id::ProfileId, outbox::Execution, profile::CredentialSource};
 
 use crate::{
     connection::{reads, sent, what, writes},
@@ -264,6 +264,26 @@ async fn a_connection_that_is_not_kept_is_told_apart_from_a_wrong_password() {
     let server = Server::start([Act::Close]).await;
     let lost = Err((Reason::ProfileConnectionLost, Execution::Not));
     assert_eq!(what(writes(&server.client_by(Ntlm)).await), lost, "nothing has begun yet");
+}
+
+#[tokio::test]
+async fn a_refused_password_strikes_whose_it_is() {
+    let locked = || http("HTTP/1.1 456 Blocked\r\n", b"");
+    let answers = [
+        (refusal(&["Basic realm=\"x\""]), Reason::ProfileAuthRejected, Reason::MailboxAuthRejected),
+        (locked(), Reason::ProfileAccountLocked, Reason::MailboxAccountLocked),
+        (refusal(&["NTLM"]), Reason::ProfileAuthSchemeMissing, Reason::ProfileAuthSchemeMissing),
+    ];
+    for (answer, of_profile, of_mailbox) in answers {
+        for (credential_source, reason) in
+            [(CredentialSource::Profile, of_profile), (CredentialSource::Mailbox, of_mailbox)]
+        {
+            let server = Server::start([Act::Answer(answer.clone()), Act::Answer(answer.clone())]).await;
+            let client = client(Config { credential_source, ..server.config() });
+            let found = what(reads(&client).await).map_err(|(reason, _)| reason);
+            assert_eq!(found, Err(reason), "{credential_source}");
+        }
+    }
 }
 
 #[tokio::test]

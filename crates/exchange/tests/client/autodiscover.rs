@@ -6,7 +6,7 @@ use mailyard_exchange::{
     Authentication, Autodiscover, Resolver,
     autodiscover::{Config, Discovered, Discovery, Method, Outcome},
 };
-use mailyard_policy::Reason;
+use mailyard_policy::{Reason, profile::CredentialSource};
 
 use crate::scripted::{Act, GENUINE, Identity, OK, Server, clock, http, ok};
 
@@ -56,6 +56,7 @@ impl World {
         // Somebody is always trusted.
         let authorities = if authorities.is_empty() { authority() } else { authorities };
         Config {
+            credential_source: CredentialSource::Profile,
             authentication: Authentication::Basic,
             user: "EXAMPLE\\svc".to_owned(),
             password: "geheim".into(),
@@ -393,6 +394,15 @@ async fn a_refused_password_is_shown_to_nobody_twice() {
         hosts.map(|host| world.received(host).iter().filter(|line| line.ends_with("signed")).count())
     };
     assert_eq!(shown(&world), [1, 1]);
+    // A mailbox's own password is its own fault; whom it is shown follows the same rule.
+    let own = World::default().host(ROOT, refusing()).await.host(BENEATH, refusing()).await;
+    let config = Config { credential_source: CredentialSource::Mailbox, ..own.config() };
+    let client_of_mailbox = super::autodiscover::client(config);
+    for _ in 0..2 {
+        let discovery = client_of_mailbox.discover("anna@example.org").await;
+        assert_eq!(found(&discovery), Err(Reason::MailboxAuthRejected), "{discovery:?}");
+        assert_eq!(shown(&own), [1, 1]);
+    }
     // For another mailbox it is the same password.
     let discovery = client.discover("bert@example.org").await;
     assert_eq!(found(&discovery), Err(Reason::ProfileAuthRejected), "{discovery:?}");

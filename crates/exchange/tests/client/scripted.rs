@@ -9,7 +9,7 @@ use std::{
 };
 
 use mailyard_exchange::{Authentication, Client, Config, Gate, Resolver};
-use mailyard_policy::{Timestamp, id::ProfileId};
+use mailyard_policy::{Timestamp, id::ProfileId, profile::CredentialSource};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
 use rustls::ServerConfig;
 use rustls_pki_types::PrivatePkcs8KeyDer;
@@ -145,6 +145,7 @@ impl Server {
     pub fn config(&self) -> Config {
         Config {
             url: self.url.clone(),
+            credential_source: CredentialSource::Profile,
             authentication: Authentication::Basic,
             user: "EXAMPLE\\svc".to_owned(),
             password: "geheim".into(),

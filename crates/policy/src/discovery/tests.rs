@@ -95,6 +95,7 @@ fn what_was_not_found_is_not_looked_for_at_once() {
         (Reason::ProfileDnsFailed, 1, None, Some(MINUTE)),
         (Reason::ProfileAuthRejected, 1, None, None),
         (Reason::ProfileAccountLocked, 1, None, None),
+        (Reason::MailboxAuthRejected, 1, None, None),
     ] {
         let location = missed(reason, times, back_off);
         let held = Next::Held { reason, until: wait.map(|wait| NOW + wait) };
@@ -104,6 +105,10 @@ fn what_was_not_found_is_not_looked_for_at_once() {
         assert_eq!(location.next(&rules, NOW + after), expected, "{reason} {times}");
         let put_back = location.next(&rules, NOW - HOUR * 9000);
         assert_eq!(put_back, expected, "{reason} {times}: a clock that was put back");
+        let mut asked = location.clone();
+        asked.on_asked();
+        let expected = if reason.is_account_fault() { Next::Discover } else { held };
+        assert_eq!(asked.next(&rules, NOW), expected, "{reason} {times}: a person asks");
         let mut changed = location.clone();
         changed.on_changed();
         assert_eq!(changed.next(&rules, NOW), Next::Discover);

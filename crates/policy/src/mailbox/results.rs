@@ -118,6 +118,26 @@ impl Mailbox {
                 changes.notes.push(Note::Disabled { operation: kind, reason, after_retries });
             }
         }
+        if reason.is_account_fault() {
+            self.stop_using_account(reason, changes);
+        }
+    }
+
+    /// What one operation was refused is not tried by another.
+    fn stop_using_account(&mut self, reason: Reason, changes: &mut Changes) {
+        for kind in Kind::ALL {
+            let operation = &mut self.kept.operations[kind as usize];
+            if matches!(operation.state, State::Enabled | State::Retrying { .. }) {
+                *operation = Operation {
+                    state: State::Disabled,
+                    reason: Some(reason),
+                    not_before: None,
+                    ..*operation
+                };
+                self.due[kind as usize] = None;
+                changes.notes.push(Note::Disabled { operation: kind, reason, after_retries: false });
+            }
+        }
     }
 
     fn hold(&mut self, rules: &Rules, kind: Kind, now: Timestamp) {
@@ -178,6 +198,12 @@ impl Mailbox {
                 self.operation_tested(rules, kind, (tries, was), result, now, changes);
                 self.plan(rules, kind, now);
             }
+        }
+        let refused = self.kept.operations.iter().find_map(|operation| {
+            operation.reason.filter(|reason| operation.state == State::Disabled && reason.is_account_fault())
+        });
+        if let Some(reason) = refused {
+            self.stop_using_account(reason, changes);
         }
         self.end_test(changes);
     }

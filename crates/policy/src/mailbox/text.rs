@@ -98,7 +98,7 @@ impl FromStr for Tested {
     }
 }
 
-/// `tick`, `ended 4 completed:0`, `test_ended 5 works fails:… -`, `wanted 3 77 sss,sss,none approved TEST 0`.
+/// `tick`, `ended 4 completed:0`, `test_ended 5 works fails:… -`, `wanted 3 77 sss,sss,none - TEST 0`.
 impl fmt::Display for Event {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
@@ -113,9 +113,9 @@ impl fmt::Display for Event {
             Self::TestEnded(attempt, [a, b, c]) => {
                 write!(out, "test_ended {attempt} {} {} {}", OrDash(*a), OrDash(*b), OrDash(*c))
             }
-            Self::Wanted(Wanted { revision, subject, methods: [a, b, c], approved, test, polls }) => {
-                let approved = if *approved { "approved" } else { "unapproved" };
-                write!(out, "wanted {revision} {subject} {a},{b},{c} {approved} {} {polls}", OrDash(*test))
+            Self::Wanted(Wanted { revision, subject, methods: [a, b, c], barred, test, polls }) => {
+                let (barred, test) = (OrDash(*barred), OrDash(*test));
+                write!(out, "wanted {revision} {subject} {a},{b},{c} {barred} {test} {polls}")
             }
         }
     }
@@ -140,14 +140,14 @@ impl FromStr for Event {
                 attempt(number)?,
                 [read_or_dash(a, EVENT)?, read_or_dash(b, EVENT)?, read_or_dash(c, EVENT)?],
             ),
-            ["wanted", revision, subject, methods, approved, test, polls] => {
+            ["wanted", revision, subject, methods, barred, test, polls] => {
                 let methods: Vec<&str> = methods.split(',').collect();
                 let [a, b, c] = methods[..] else { return Err(unknown(text, EVENT)) };
                 Self::Wanted(Wanted {
                     revision: read(revision, EVENT)?,
                     subject: read(subject, EVENT)?,
                     methods: [a.parse()?, b.parse()?, c.parse()?],
-                    approved: approved == "approved",
+                    barred: read_or_dash(barred, EVENT)?,
                     test: read_or_dash(test, EVENT)?,
                     polls: read(polls, EVENT)?,
                 })

@@ -18,7 +18,7 @@ impl Mailbox {
         self.kept.subject = wanted.subject;
         self.kept.wanted_seen = wanted.revision;
         for kind in Kind::ALL {
-            self.want_method(kind, wanted.methods[kind as usize], moved, wanted.approved, changes);
+            self.want_method(kind, wanted.methods[kind as usize], moved, wanted.barred, changes);
         }
         self.want_test(wanted, changes);
         self.plan_all(rules, now);
@@ -30,13 +30,13 @@ impl Mailbox {
         kind: Kind,
         method: Method,
         moved: bool,
-        approved: bool,
+        barred: Option<Reason>,
         changes: &mut Changes,
     ) {
         let operation = &mut self.kept.operations[kind as usize];
         let known = operation.method == method && !moved;
-        let allowed = approved || matches!(operation.state, State::Off | State::Untested);
-        let reason = (method != Method::None && !approved).then_some(Reason::MailboxNotApproved);
+        let allowed = barred.is_none() || matches!(operation.state, State::Off | State::Untested);
+        let reason = barred.filter(|_| method != Method::None);
         if known && allowed {
             if operation.state == State::Untested {
                 operation.reason = reason;
@@ -61,7 +61,7 @@ impl Mailbox {
             return self.end_test(changes);
         }
         for operation in &mut self.kept.operations {
-            if operation.method == Method::ServerSide && wanted.approved {
+            if operation.method == Method::ServerSide && wanted.barred.is_none() {
                 let was = operation.status();
                 *operation = Operation {
                     state: State::Testing { tries: 0, was },

@@ -48,7 +48,7 @@ CREATE TABLE profile(
   incoming_url TEXT, outgoing_url TEXT, ca_pem TEXT,
   process_email_from INTEGER, minimum_interval INTEGER NOT NULL, max_connections INTEGER NOT NULL,
   idle_max INTEGER NOT NULL, move_failed INTEGER NOT NULL, alert_owner INTEGER NOT NULL, owner_email TEXT,
-  request_deadline INTEGER, streaming INTEGER NOT NULL, lanes INTEGER NOT NULL,
+  request_deadline INTEGER, streaming INTEGER NOT NULL, credential_source TEXT NOT NULL, lanes INTEGER NOT NULL,
   consumes_draft INTEGER, checks_change_key INTEGER, moved_id_dies INTEGER,
   create_time INTEGER NOT NULL, revision INTEGER NOT NULL,
   UNIQUE (org, name_key)
@@ -96,6 +96,12 @@ CREATE INDEX mailbox_claim ON mailbox(shard_id, fence);
 CREATE INDEX mailbox_profile ON mailbox(profile_id);
 CREATE INDEX mailbox_unapplied ON mailbox(shard_id) WHERE wanted_revision <> wanted_seen;
 
+-- whom a mailbox signs in as, where its profile leaves that to mailboxes
+CREATE TABLE account(
+  mailbox_id BLOB PRIMARY KEY REFERENCES mailbox, org TEXT NOT NULL, user_name TEXT NOT NULL,
+  secret_revision INTEGER NOT NULL, key_id TEXT NOT NULL, wrapped_key BLOB NOT NULL, sealed BLOB NOT NULL
+) STRICT;
+
 CREATE TABLE shard_profile_count(
   shard_id INTEGER NOT NULL, profile_id BLOB NOT NULL, health TEXT NOT NULL, n INTEGER NOT NULL,
   PRIMARY KEY (shard_id, profile_id, health)
@@ -127,7 +133,7 @@ CREATE TABLE cursor(
 -- where Autodiscover found a mailbox, and whoever was asked, one line each
 CREATE TABLE location(
   mailbox_id BLOB PRIMARY KEY REFERENCES mailbox, org TEXT NOT NULL, known TEXT NOT NULL,
-  profile_id BLOB NOT NULL, revision INTEGER NOT NULL, attempts TEXT NOT NULL
+  profile_id BLOB NOT NULL, revision INTEGER NOT NULL, account_revision INTEGER NOT NULL, attempts TEXT NOT NULL
 ) STRICT;
 
 CREATE TABLE inbound(

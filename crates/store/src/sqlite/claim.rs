@@ -10,12 +10,12 @@ use mailyard_policy::{
 use sqlx::{AssertSqlSafe, QueryBuilder, Row as _, Sqlite, sqlite::SqliteRow};
 
 use super::{
-    SqliteStore, Tx, commit,
+    SqliteStore, Tx, account, commit,
     commit::Scope,
     fleet::nonce,
     rows::{Columns as _, Key as _, methods, now},
     script::Script,
-    test_run::approved,
+    test_run::{approved, barred},
 };
 use crate::{
     Error, Result,
@@ -27,9 +27,11 @@ const MOST: u32 = 10_000;
 
 const CLAIMED: &str = concat!(
     "SELECT m.*, c.value AS cursor, ",
-    approved!(),
-    " AS may, EXISTS (SELECT 1 FROM inbound i WHERE i.mailbox_id = m.mailbox_id AND i.state <> 'quarantined') AS waiting
-     FROM mailbox m JOIN org g USING (org) LEFT JOIN cursor c USING (mailbox_id) WHERE "
+    barred!(),
+    " AS barred, a.user_name AS account_user, a.secret_revision AS account_revision,
+       EXISTS (SELECT 1 FROM inbound i WHERE i.mailbox_id = m.mailbox_id AND i.state <> 'quarantined') AS waiting
+     FROM mailbox m JOIN org g USING (org) LEFT JOIN cursor c USING (mailbox_id)
+       LEFT JOIN account a USING (mailbox_id) WHERE "
 );
 
 impl SqliteStore {
@@ -101,9 +103,9 @@ impl SqliteStore {
     ) -> Result<Vec<(MailboxId, Wanted)>> {
         let rows = sqlx::query(concat!(
             "SELECT m.*, ",
-            approved!(),
-            " AS may FROM shard s JOIN mailbox m ON m.shard_id = s.shard_id AND m.fence = s.epoch
-               JOIN org g ON g.org = m.org
+            barred!(),
+            " AS barred, a.user_name AS account_user, a.secret_revision AS account_revision FROM shard s JOIN mailbox m ON m.shard_id = s.shard_id AND m.fence = s.epoch
+               JOIN org g ON g.org = m.org LEFT JOIN account a ON a.mailbox_id = m.mailbox_id
              WHERE m.wanted_revision <> m.wanted_seen AND m.profile_id IS NOT NULL AND s.owner_inc = ?
              ORDER BY random() LIMIT ?"
         ))
@@ -280,7 +282,8 @@ fn wanted(row: &SqliteRow) -> Result<Wanted> {
         address: row.text("address")?,
         profile: row.maybe_bytes("profile_id")?.map(ProfileId::from_bytes),
         methods: methods("methods", row.try_get("methods")?)?,
-        approved: row.flag("may")?,
+        barred: row.maybe_word("barred")?,
+        account: account::read(row)?,
         test: test.filter(|test| done != Some(*test)).map(OperationId::from_bytes),
         polls: row.number("polls_wanted")?,
         process_email_from: row.maybe_time("process_email_from")?,

@@ -4,7 +4,7 @@ use mailyard_policy::{
     Reason,
     id::{Org, ProfileId, Revision},
     operation::Direction,
-    profile::{Credentials, OAuth},
+    profile::{CredentialSource, Credentials, OAuth},
 };
 use secrecy::SecretString;
 use sqlx::{Row as _, sqlite::SqliteRow};
@@ -39,11 +39,14 @@ impl SqliteStore {
             keep(tx, profile.id, direction, credentials).await?;
             if let Some(secret) = secret {
                 self.keep_secret(tx, profile, direction, secret).await?;
+            } else if profile.credential_source == CredentialSource::Mailbox {
+                forget_secret(tx, profile.id, direction).await?;
             }
         }
         Ok(())
     }
 
+    /// The profile's row has its new revision already: it numbers the secret, also after one that was forgotten.
     async fn keep_secret(
         &self,
         tx: &mut Tx,
@@ -52,7 +55,8 @@ impl SqliteStore {
         secret: &SecretString,
     ) -> Result<()> {
         let row = sqlx::query(
-            "UPDATE credentials SET secret_revision = secret_revision + 1 WHERE profile_id = ? AND direction = ?
+            "UPDATE credentials SET secret_revision = p.revision FROM profile p
+             WHERE p.profile_id = credentials.profile_id AND p.profile_id = ? AND direction = ?
              RETURNING secret_revision",
         )
         .bind(profile.id.key())
@@ -128,6 +132,19 @@ async fn keep(tx: &mut Tx, id: ProfileId, direction: Direction, credentials: &Cr
     .bind(oauth.map(|oauth| &oauth.certificate_pem))
     .bind(oauth.and_then(|oauth| oauth.authority.as_ref()))
     .bind(oauth.and_then(|oauth| oauth.resource.as_ref()))
+    .execute(&mut **tx)
+    .await?;
+    Ok(())
+}
+
+/// A secret that nobody signs in with is not kept.
+async fn forget_secret(tx: &mut Tx, id: ProfileId, direction: Direction) -> Result<()> {
+    sqlx::query(
+        "UPDATE credentials SET secret_revision = 0, key_id = NULL, wrapped_key = NULL, sealed = NULL
+         WHERE profile_id = ? AND direction = ?",
+    )
+    .bind(id.key())
+    .bind(direction.word())
     .execute(&mut **tx)
     .await?;
     Ok(())

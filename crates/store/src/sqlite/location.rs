@@ -29,6 +29,7 @@ fn read(row: &SqliteRow) -> Result<Located> {
         // What cannot be understood any more is looked for again.
         location: row.text("known")?.parse().unwrap_or_default(),
         profile: (ProfileId::from_bytes(row.bytes("profile_id")?), Revision(row.number("revision")?)),
+        account: Revision(row.number("account_revision")?),
     };
     let attempts = row.text("attempts")?.lines().map(str::to_owned).collect();
     Ok(Located { place, attempts: Some(attempts) })
@@ -37,8 +38,9 @@ fn read(row: &SqliteRow) -> Result<Located> {
 /// Writes a place; who was asked stays unless it is told.
 pub(super) fn keep(script: &mut Script, scope: &Scope, located: &Located) {
     let Located { place, attempts } = located;
-    let text =
-        script.begin("INSERT INTO location(mailbox_id, org, known, profile_id, revision, attempts) VALUES (");
+    let text = script.begin(
+        "INSERT INTO location(mailbox_id, org, known, profile_id, revision, account_revision, attempts) VALUES (",
+    );
     let mut values = text.separated(", ");
     values
         .push_bind(scope.mailbox.key())
@@ -46,10 +48,11 @@ pub(super) fn keep(script: &mut Script, scope: &Scope, located: &Located) {
         .push_bind(place.location.to_string())
         .push_bind(place.profile.0.key())
         .push_bind(place.profile.1.0 as i64)
+        .push_bind(place.account.0 as i64)
         .push_bind(attempts.as_ref().map(|attempts| attempts.join("\n")).unwrap_or_default());
     text.push(
         ") ON CONFLICT (mailbox_id) DO UPDATE SET known = excluded.known, profile_id = excluded.profile_id,
-           revision = excluded.revision",
+           revision = excluded.revision, account_revision = excluded.account_revision",
     );
     if attempts.is_some() {
         text.push(", attempts = excluded.attempts");

@@ -11,7 +11,7 @@ use mailyard_policy::{
 use sqlx::{AssertSqlSafe, QueryBuilder, Row as _, Sqlite, sqlite::SqliteRow};
 
 use super::{
-    SqliteStore, Tx, commit,
+    SqliteStore, Tx, account, commit,
     count::Deltas,
     filter,
     rows::{Columns as _, Key as _, methods, methods_text, millis},
@@ -19,11 +19,13 @@ use super::{
 };
 use crate::{
     Error, Result,
-    people::{Approval, Hindered, Mailbox, MailboxKind, NewMailbox, Selection, WantedPolls},
+    people::{AccountChange, Approval, Hindered, Mailbox, MailboxKind, NewMailbox, Selection, WantedPolls},
     query::{Filter, Page, fold},
 };
 
-const COLUMNS: &str = "SELECT m.*, s.owner_id AS worker FROM mailbox m JOIN shard s USING (shard_id)";
+const COLUMNS: &str =
+    "SELECT m.*, s.owner_id AS worker, a.user_name AS account_user, a.secret_revision AS account_revision
+   FROM mailbox m JOIN shard s USING (shard_id) LEFT JOIN account a USING (mailbox_id)";
 /// Rows of one INSERT: 26 values each, and SQLite takes 32,766.
 const BATCH: usize = 500;
 
@@ -55,7 +57,12 @@ impl SqliteStore {
         commit(tx).await
     }
 
-    pub(super) async fn change_mailbox(&self, set: &NewMailbox, revision: Revision) -> Result<Mailbox> {
+    pub(super) async fn change_mailbox(
+        &self,
+        set: &NewMailbox,
+        account: &AccountChange,
+        revision: Revision,
+    ) -> Result<Mailbox> {
         let mut tx = self.begin().await?;
         let before = fetch(&mut tx, set.id).await?;
         let before =
@@ -77,6 +84,13 @@ impl SqliteStore {
         let approval = if another_address { Approval::Pending } else { before.approval };
         update(&mut tx, set, shard, approval).await?;
         move_count(&mut tx, &before, set.profile, shard).await?;
+        match account {
+            AccountChange::Keep => {}
+            AccountChange::Forget => account::forget(&mut tx, set.id).await?,
+            AccountChange::Set { user, password } => {
+                self.keep_account(&mut tx, (&before.org, set.id), user, password).await?;
+            }
+        }
         if set.profile.is_none() {
             test_run::take_wishes_back(&mut tx, set.id).await?;
         }
@@ -427,6 +441,7 @@ fn read(row: &SqliteRow) -> Result<Mailbox> {
     };
     Ok(Mailbox {
         org: Org(row.text("org")?),
+        account: account::read(row)?,
         approval: row.word("approval")?,
         health: row.word("health")?,
         operations,

@@ -5,6 +5,7 @@ use mailyard_policy::{
     Reason, Timestamp,
     id::{MailboxId, OperationId, Org, ProfileId, Revision},
     operation::{Direction, Kind},
+    profile::Account,
 };
 use secrecy::SecretString;
 use sqlx::sqlite::SqliteRow;
@@ -18,8 +19,8 @@ use crate::{
     fleet::Leadership,
     holder::Cycle,
     people::{
-        Approval, ConnectionTest, HealthCount, LongOperation, LongState, Mailbox, NewMailbox, People,
-        Profile, Secrets, Selection, Settings, TestItem, WantedPolls,
+        AccountChange, Approval, ConnectionTest, HealthCount, LongOperation, LongState, Mailbox, NewMailbox,
+        People, Profile, Secrets, Selection, Settings, TestItem, WantedPolls,
     },
     query::{Filter, Page},
 };
@@ -137,8 +138,17 @@ impl People for SqliteStore {
         self.insert_mailboxes(org, rows, at).await
     }
 
-    async fn update_mailbox(&self, set: &NewMailbox, revision: Revision) -> Result<Mailbox> {
-        self.change_mailbox(set, revision).await
+    async fn update_mailbox(
+        &self,
+        set: &NewMailbox,
+        account: &AccountChange,
+        revision: Revision,
+    ) -> Result<Mailbox> {
+        self.change_mailbox(set, account, revision).await
+    }
+
+    async fn account_secret(&self, mailbox: MailboxId, account: &Account) -> Result<SecretString> {
+        self.open_account(mailbox, account).await
     }
 
     async fn mailbox(&self, id: MailboxId) -> Result<Option<Mailbox>> {

@@ -37,8 +37,8 @@ impl SqliteStore {
         let query = sqlx::query(
             "INSERT INTO profile(display_name, name_key, description, incoming_url, outgoing_url, ca_pem,
                process_email_from, minimum_interval, max_connections, idle_max, move_failed, alert_owner, owner_email,
-               request_deadline, streaming, lanes, profile_id, org, create_time, revision)
-             VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,1)",
+               request_deadline, streaming, credential_source, lanes, profile_id, org, create_time, revision)
+             VALUES (?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,?,1)",
         );
         bind_settings(query, profile)
             .bind(profile.id.key())
@@ -73,13 +73,17 @@ impl SqliteStore {
         let query = sqlx::query(
             "UPDATE profile SET display_name=?, name_key=?, description=?, incoming_url=?, outgoing_url=?, ca_pem=?,
                process_email_from=?, minimum_interval=?, max_connections=?, idle_max=?,
-               move_failed=?, alert_owner=?, owner_email=?, request_deadline=?, streaming=?, lanes=?, revision=revision+1
+               move_failed=?, alert_owner=?, owner_email=?, request_deadline=?, streaming=?, credential_source=?,
+               lanes=?, revision=revision+1
              WHERE profile_id=?",
         );
         bind_settings(query, profile).bind(profile.id.key()).execute(&mut *tx).await?;
         self.keep_credentials(&mut tx, profile, secrets).await?;
         if before.outgoing_url != profile.outgoing_url {
             forget_capabilities(&mut tx, profile.id).await?;
+        }
+        if before.credential_source != profile.credential_source {
+            tell_mailboxes(&mut tx, profile.id).await?;
         }
         if before.lanes != profile.lanes {
             spread_over_lanes(&mut tx, profile, before.lanes).await?;
@@ -120,6 +124,15 @@ impl SqliteStore {
         commit(tx).await?;
         profile.ok_or_else(|| Error::Corrupt("a profile is gone that was just written".to_owned()))
     }
+}
+
+/// What the mailboxes of a profile may do follows from it too.
+async fn tell_mailboxes(tx: &mut Tx, id: ProfileId) -> Result<()> {
+    sqlx::query("UPDATE mailbox SET wanted_revision = wanted_revision + 1 WHERE profile_id = ?")
+        .bind(id.key())
+        .execute(&mut **tx)
+        .await?;
+    Ok(())
 }
 
 /// Another server sends in its own way.
@@ -164,6 +177,7 @@ fn bind_settings<'q>(query: Bound<'q>, profile: &Profile) -> Bound<'q> {
         .bind(&profile.owner_email)
         .bind(profile.request_deadline.map(duration_millis))
         .bind(profile.streaming)
+        .bind(profile.credential_source.word())
         .bind(i64::from(profile.lanes))
 }
 
@@ -242,6 +256,7 @@ fn read_profile(row: &SqliteRow) -> Result<Profile> {
             .try_get::<Option<i64>, _>("request_deadline")?
             .map(|millis| Duration::from_millis(millis.unsigned_abs())),
         streaming: row.flag("streaming")?,
+        credential_source: row.word("credential_source")?,
         lanes: row.try_get("lanes")?,
         capabilities: Capabilities {
             consumes_draft: row.try_get("consumes_draft")?,

@@ -28,6 +28,21 @@ macro_rules! approved {
 }
 pub(super) use approved;
 
+/// Why a mailbox `m` of organization `g` may not run; NULL: it may.
+macro_rules! barred {
+    () => {
+        concat!(
+            "CASE WHEN NOT ",
+            approved!(),
+            " THEN 'MAILBOX_NOT_APPROVED'
+              WHEN NOT EXISTS (SELECT 1 FROM account x WHERE x.mailbox_id = m.mailbox_id)
+                AND 'mailbox' = (SELECT p.credential_source FROM profile p WHERE p.profile_id = m.profile_id)
+              THEN 'MAILBOX_CREDENTIALS_MISSING' END"
+        )
+    };
+}
+pub(super) use barred;
+
 /// Why nobody can hold a mailbox `m`; NULL: somebody can.
 macro_rules! hindrance {
     () => {
@@ -303,16 +318,12 @@ async fn add_items(
     );
     query.push_bind(Reason::MethodNotSupported.code());
     query.push(concat!(
-        " WHEN ",
+        " ELSE coalesce(",
         hindrance!(),
-        " IS NOT NULL THEN ",
-        hindrance!(),
-        " WHEN NOT ",
-        approved!(),
-        " THEN "
+        ", ",
+        barred!(),
+        ") END AS reason FROM mailbox m JOIN org g USING (org) WHERE "
     ));
-    query.push_bind(Reason::MailboxNotApproved.code());
-    query.push(" END AS reason FROM mailbox m JOIN org g USING (org) WHERE ");
     push_selection(tx, &mut query, org, selection).await?;
     let done = query.push(") AS s").build().execute(&mut **tx).await?;
     Ok(done.rows_affected())

@@ -97,8 +97,9 @@ async fn written_by_somebody_else(store: &SqliteStore, sql: &'static str) {
     store.register(&lead, &worker, incarnation, "test", BUSY).await.expect("a worker");
     for statement in [
         "INSERT INTO profile(profile_id, org, display_name, name_key, description, minimum_interval,
-           max_connections, idle_max, move_failed, alert_owner, streaming, lanes, create_time, revision)
-         VALUES (zeroblob(16), 'default', 'P', 'p', '', 0, 1, 1, 0, 0, 0, 1, 0, 1)",
+           max_connections, idle_max, move_failed, alert_owner, streaming, credential_source, lanes, create_time,
+           revision)
+         VALUES (zeroblob(16), 'default', 'P', 'p', '', 0, 1, 1, 0, 0, 0, 'profile', 1, 0, 1)",
         "INSERT INTO credentials(profile_id, direction, authentication, access, user_name)
          VALUES (zeroblob(16), 'incoming', 'basic', 'impersonation', 'u')",
         "WITH n(i) AS (VALUES ('a'), ('b'), ('c'))

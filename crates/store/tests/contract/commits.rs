@@ -16,7 +16,7 @@ use mailyard_store::{
     Store,
     fleet::SoleHolder,
     holder::{Body, Claims, Commit, Cycle, Fence, InboundState, Item, Lane, Located, Place, SeenItem},
-    people::{Approval, NewMailbox, Profile, Secrets, Selection},
+    people::{AccountChange, Approval, NewMailbox, Profile, Secrets, Selection},
     query::{Filter, Operator},
 };
 
@@ -42,7 +42,10 @@ pub async fn claims_page_and_end(store: Arc<dyn Store>) {
     assert_eq!(late.len(), 1, "a mailbox made later is claimed too");
     let (claimed, set) = (&late[0], mailbox(26, Some(world.profile)));
     assert_eq!((&claimed.wanted.address, claimed.wanted.methods), (&set.address, set.methods));
-    assert_eq!((claimed.wanted.approved, claimed.wanted.revision, claimed.cursor.clone()), (false, 1, None));
+    assert_eq!(
+        (claimed.wanted.barred, claimed.wanted.revision, claimed.cursor.clone()),
+        (Some(Reason::MailboxNotApproved), 1, None)
+    );
     assert_eq!((claimed.kept, claimed.start, claimed.has_inbound), (Kept::default(), None, false));
 }
 
@@ -199,7 +202,7 @@ pub async fn a_mailbox_that_moves_is_taken_from_its_holder(store: Arc<dyn Store>
         .await;
     let before = store.mailbox(fence.mailbox).await.unwrap().unwrap();
     let set = mailbox(1, Some(other.id));
-    let moved = store.update_mailbox(&set, before.revision).await.unwrap();
+    let moved = store.update_mailbox(&set, &AccountChange::Keep, before.revision).await.unwrap();
     assert_ne!(moved.shard, before.shard);
     fenced(&store.commit(&fence, Commit::default()).await);
     assert_eq!(store.health_counts().await.unwrap(), store.recount_health().await.unwrap());
@@ -207,7 +210,10 @@ pub async fn a_mailbox_that_moves_is_taken_from_its_holder(store: Arc<dyn Store>
     world.grant_all(world.incarnation).await;
     let claimed = store.claim(world.incarnation, 10).await.unwrap().mailboxes.remove(0);
     assert_eq!(claimed.wanted.profile, Some(other.id));
-    assert_eq!(refused(store.update_mailbox(&set, before.revision).await).0, Reason::EtagMismatch);
+    assert_eq!(
+        refused(store.update_mailbox(&set, &AccountChange::Keep, before.revision).await).0,
+        Reason::EtagMismatch
+    );
 }
 
 pub async fn a_claim_made_again_takes_the_mailbox_from_the_former_one(store: Arc<dyn Store>) {
@@ -249,7 +255,8 @@ pub async fn another_profile_takes_a_mailbox_from_its_holder_even_in_the_same_sh
         (100..100_000).find(|n| id::shard(ProfileId::new(*n), fence.mailbox, 1) == before.shard).unwrap();
     let other =
         store.create_profile(&profile(neighbour, "Neighbour"), &Secrets::default(), false).await.unwrap().id;
-    let moved = store.update_mailbox(&mailbox(1, Some(other)), before.revision).await.unwrap();
+    let moved =
+        store.update_mailbox(&mailbox(1, Some(other)), &AccountChange::Keep, before.revision).await.unwrap();
     assert_eq!(moved.shard, before.shard);
     fenced(&store.commit(&fence, Commit::default()).await);
     assert_eq!(store.standing(world.incarnation).await.unwrap(), []);
@@ -257,7 +264,7 @@ pub async fn another_profile_takes_a_mailbox_from_its_holder_even_in_the_same_sh
     assert_eq!((again.wanted.profile, again.fence.epoch), (Some(other), fence.epoch));
     fenced(&store.reload(&fence).await);
     let renamed = NewMailbox { display_name: "Renamed".to_owned(), ..mailbox(1, Some(other)) };
-    store.update_mailbox(&renamed, moved.revision).await.unwrap();
+    store.update_mailbox(&renamed, &AccountChange::Keep, moved.revision).await.unwrap();
     store.commit(&again.fence, Commit::default()).await.expect("a new name moves nothing");
 }
 
@@ -289,6 +296,7 @@ pub async fn a_place_is_kept_with_its_attempts(store: Arc<dyn Store>) {
     let place = Place {
         location: Location { missed: Some(missed), ..Location::default() },
         profile: (world.profile, Revision(1)),
+        account: Revision(4),
     };
     let attempts = Some(vec!["soap https://a.example failed".to_owned(), "srv b.example failed".to_owned()]);
     let nothing = Located { place: place.clone(), attempts: attempts.clone() };
@@ -480,14 +488,14 @@ pub async fn wishes_reach_the_holder_until_applied(store: Arc<dyn Store>) {
     store.decide_approval(&world.org, &one, Approval::Approved, at(3)).await.unwrap();
     assert_eq!(store.want_polls(&world.org, &one).await.unwrap().wanted, [fence.mailbox]);
     let wanted = pending(store.unapplied(world.incarnation, 10).await.unwrap()).expect("two wishes");
-    assert_eq!((wanted.revision, wanted.approved, wanted.polls), (3, true, 1));
+    assert_eq!((wanted.revision, wanted.barred, wanted.polls), (3, None, 1));
     assert_eq!(store.unapplied(Incarnation::new(99), 10).await.unwrap(), []);
     // Nobody needs approval any more: each holder is told.
     let settings = store.settings(&world.org).await.unwrap();
     let open = mailyard_store::people::Settings { approve_users: false, ..settings };
     store.update_settings(&world.org, &open).await.unwrap();
     let all = store.unapplied(world.incarnation, 10).await.unwrap();
-    assert!(all.len() == 3 && all.iter().all(|(_, wanted)| wanted.approved));
+    assert!(all.len() == 3 && all.iter().all(|(_, wanted)| wanted.barred.is_none()));
 }
 
 pub async fn the_last_cycles_are_kept(store: Arc<dyn Store>) {

@@ -10,7 +10,7 @@ use mailyard_policy::{Reason, alert::What, operation::State};
 use mailyard_store::{
     Error, Store,
     holder::{Commit, Fence, InboundState, Item, SeenItem},
-    people::Secrets,
+    people::{AccountChange, Secrets},
     query::Filter,
 };
 use proptest::{prelude::*, strategy::ValueTree as _, test_runner::TestRunner};
@@ -173,7 +173,10 @@ pub async fn health_counts_are_always_what_a_recount_says(store: Arc<dyn Store>)
         if kind == 0 {
             let now = store.mailbox(id).await.unwrap().unwrap();
             let profile = [Some(world.profile), Some(second), None][state % 3];
-            store.update_mailbox(&mailbox(number, profile), now.revision).await.unwrap();
+            store
+                .update_mailbox(&mailbox(number, profile), &AccountChange::Keep, now.revision)
+                .await
+                .unwrap();
         } else if kind == 1 {
             let now = store.profile(second).await.unwrap().unwrap();
             let lanes = 1 + state as u16 * 3;

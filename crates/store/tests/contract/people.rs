@@ -12,7 +12,7 @@ use mailyard_policy::{
 use mailyard_store::{
     Store,
     holder::Commit,
-    people::{Approval, ConnectionTest, NewMailbox, Profile, Secrets, Selection, Settings},
+    people::{AccountChange, Approval, ConnectionTest, NewMailbox, Profile, Secrets, Selection, Settings},
     query::{ALERT_FIELDS, EMAIL_FIELDS, Field, FieldKind, Filter, MAILBOX_FIELDS, Operator, Value},
 };
 use secrecy::{ExposeSecret as _, SecretString};
@@ -212,12 +212,15 @@ pub async fn an_address_change_asks_for_approval_anew(store: Arc<dyn Store>) {
         .unwrap();
     let before = store.mailbox(id).await.unwrap().unwrap();
     let renamed = NewMailbox { display_name: "Renamed".to_owned(), ..before.set.clone() };
-    let after = store.update_mailbox(&renamed, before.revision).await.unwrap();
+    let after = store.update_mailbox(&renamed, &AccountChange::Keep, before.revision).await.unwrap();
     assert_eq!((&after.set, after.approval), (&renamed, Approval::Approved));
     let taken = NewMailbox { address: address(2), ..renamed.clone() };
-    assert_eq!(refused(store.update_mailbox(&taken, after.revision).await).0, Reason::ResourceAlreadyExists);
+    assert_eq!(
+        refused(store.update_mailbox(&taken, &AccountChange::Keep, after.revision).await).0,
+        Reason::ResourceAlreadyExists
+    );
     let moved = NewMailbox { address: "new@contoso.example".to_owned(), ..renamed };
-    let after = store.update_mailbox(&moved, after.revision).await.unwrap();
+    let after = store.update_mailbox(&moved, &AccountChange::Keep, after.revision).await.unwrap();
     assert_eq!((after.set, after.approval), (moved, Approval::Pending));
 }
 
@@ -430,16 +433,16 @@ pub async fn secrets_come_back_and_change(store: Arc<dyn Store>) {
     let same = store.update_profile(&created, &secrets(None, None), false).await.unwrap();
     assert_eq!((revisions(&same), read().await.as_str()), ((1, None), "Grünkohl-1 Grünkohl-1"));
     let changed = store.update_profile(&same, &secrets(Some("second"), None), false).await.unwrap();
-    assert_eq!((revisions(&changed), read().await.as_str()), ((2, None), "second second"));
+    assert_eq!((revisions(&changed), read().await.as_str()), ((3, None), "second second"));
     let own = Credentials { user: "sender".to_owned(), ..Credentials::none() };
     let split = Profile { outgoing_credentials: Some(own), ..changed };
     let split = store.update_profile(&split, &secrets(None, None), false).await.unwrap();
-    assert_eq!((revisions(&split), read().await.as_str()), ((2, Some(0)), "second "));
+    assert_eq!((revisions(&split), read().await.as_str()), ((3, Some(0)), "second "));
     let split = store.update_profile(&split, &secrets(None, Some("third")), false).await.unwrap();
-    assert_eq!((revisions(&split), read().await.as_str()), ((2, Some(1)), "second third"));
+    assert_eq!((revisions(&split), read().await.as_str()), ((3, Some(5)), "second third"));
     let joined = Profile { outgoing_credentials: None, ..split.clone() };
     let joined = store.update_profile(&joined, &secrets(None, None), false).await.unwrap();
-    assert_eq!((revisions(&joined), read().await.as_str()), ((2, None), "second second"));
+    assert_eq!((revisions(&joined), read().await.as_str()), ((3, None), "second second"));
     // Whoever still has a profile as it was gets no secret that belongs to another account or scheme.
     let another = Credentials { user: "another".to_owned(), ..joined.credentials.clone() };
     let renamed = Profile { credentials: another, ..joined.clone() };

@@ -11,7 +11,7 @@ use mailyard_policy::{
 use mailyard_store::{
     Store,
     holder::{Claimed, Commit},
-    people::{Approval, LongState, NewMailbox, Secrets, Selection, TestOutcome, TestResult},
+    people::{AccountChange, Approval, LongState, NewMailbox, Secrets, Selection, TestOutcome, TestResult},
     query::{Filter, Operator},
 };
 
@@ -228,7 +228,8 @@ pub async fn a_mailbox_that_loses_its_profile_keeps_nobody_waiting(store: Arc<dy
     assert_eq!(store.want_polls(&world.org, &all).await.unwrap().wanted.len(), 3);
     for n in 1..=3 {
         let before = store.mailbox(mailbox(n, None).id).await.unwrap().unwrap();
-        let after = store.update_mailbox(&mailbox(n, None), before.revision).await.unwrap();
+        let after =
+            store.update_mailbox(&mailbox(n, None), &AccountChange::Keep, before.revision).await.unwrap();
         assert_eq!((after.test_wanted, after.polls_wanted), (None, after.polls_done), "{n}");
     }
     let run = store.operation(RUN).await.unwrap().unwrap();

@@ -9,7 +9,7 @@ use mailyard_policy::{
     mailbox::Kept,
     operation::{Kind, Method, Operation, State},
     outbox::Capabilities,
-    profile::Credentials,
+    profile::{CredentialSource, Credentials},
     tracking::{Head, MessageKey},
 };
 use mailyard_store::{
@@ -135,6 +135,7 @@ pub fn profile(id: u128, name: &str) -> Profile {
         description: "for tests".to_owned(),
         incoming_url: Some("https://mail.contoso.example/ews".to_owned()),
         outgoing_url: Some("https://mail.contoso.example/ews".to_owned()),
+        credential_source: CredentialSource::Profile,
         credentials: Credentials { user: "svc@contoso.example".to_owned(), ..Credentials::none() },
         outgoing_credentials: None,
         ca_pem: None,

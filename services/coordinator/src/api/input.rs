@@ -7,6 +7,7 @@ use mailyard_wire::{
     FieldMask,
     status::{Violation, refusal, refusals},
 };
+use secrecy::SecretString;
 use tonic::Status;
 
 use crate::{filter::shown, import::is_address};
@@ -15,6 +16,8 @@ use crate::{filter::shown, import::is_address};
 pub(super) const SHORT: usize = 256;
 /// A description; characters.
 pub(super) const LONG: usize = 4096;
+/// A password; bytes.
+const LONGEST_PASSWORD: usize = 1024;
 /// Changes without an etag are tried so often when somebody else was quicker.
 const ATTEMPTS: usize = 5;
 /// The first moment of the year 10000: later ones cannot be written as RFC 3339.
@@ -95,6 +98,16 @@ impl Input {
         };
         self.wrong(field, wrong);
         Duration::ZERO
+    }
+
+    /// A password.
+    pub(super) fn password(&mut self, field: &str, password: &str) -> SecretString {
+        if password.len() > LONGEST_PASSWORD {
+            self.wrong(field, format!("it is longer than {LONGEST_PASSWORD} bytes"));
+        } else if password.contains(char::is_control) {
+            self.wrong(field, "it holds a line break or another control character");
+        }
+        SecretString::from(password)
     }
 
     /// The refusal, if anything is wrong.

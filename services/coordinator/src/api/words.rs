@@ -3,7 +3,7 @@
 use mailyard_policy::{
     Reason,
     operation::{Kind, Method},
-    profile::{Access, Authentication},
+    profile::{Access, Authentication, CredentialSource},
 };
 use mailyard_store::{
     people::{Approval, LongState, MailboxKind, TestResult},
@@ -44,6 +44,22 @@ pub(super) fn access(access: Access) -> admin::Access {
     match access {
         Access::Impersonation => admin::Access::Impersonation,
         Access::Delegation => admin::Access::Delegation,
+    }
+}
+
+pub(super) fn credential_source(source: CredentialSource) -> admin::CredentialSource {
+    match source {
+        CredentialSource::Profile => admin::CredentialSource::Profile,
+        CredentialSource::Mailbox => admin::CredentialSource::Mailbox,
+    }
+}
+
+/// The source of credentials that a message names.
+pub(super) fn wanted_credential_source(wanted: i32) -> Option<CredentialSource> {
+    match admin::CredentialSource::try_from(wanted).ok()? {
+        admin::CredentialSource::Profile => Some(CredentialSource::Profile),
+        admin::CredentialSource::Mailbox => Some(CredentialSource::Mailbox),
+        admin::CredentialSource::Unspecified => None,
     }
 }
 

@@ -1,6 +1,6 @@
 //! The import: what is read, what is refused and with which words.
 
-use mailyard_policy::id::Org;
+use mailyard_policy::{id::Org, profile::CredentialSource};
 use mailyard_store::people::Profile;
 use proptest::prelude::*;
 
@@ -228,6 +228,7 @@ fn profile(id: u128, name: &str) -> Profile {
         incoming_url: None,
         outgoing_url: None,
         credentials: mailyard_policy::profile::Credentials::none(),
+        credential_source: CredentialSource::Profile,
         outgoing_credentials: None,
         ca_pem: None,
         process_email_from: None,

@@ -4,7 +4,10 @@ use std::fmt::Write as _;
 
 use mailyard_exchange_sim::{Options, Simulator};
 use mailyard_policy::Reason;
-use mailyard_wire::admin::{GetProfileRequest, Profile, TestConnectionRequest};
+use mailyard_wire::admin::{
+    Authentication, CredentialSource, Credentials, GetProfileRequest, Mailbox, MailboxCredentials, Profile,
+    TestConnectionRequest, UpdateMailboxRequest,
+};
 use tokio_stream::StreamExt as _;
 use tonic::Status;
 
@@ -121,6 +124,50 @@ async fn a_stored_profile_is_tested_with_its_stored_password() {
     ] {
         let refused = told(house.profiles().test_connection(request).await.map(|answer| answer.map(|_| ())));
         let _ = writeln!(table, "{what}: {refused}");
+    }
+    insta::assert_snapshot!(table);
+}
+
+#[tokio::test]
+async fn where_mailboxes_sign_in_as_themselves_one_of_them_tests_the_connection() {
+    let house = House::new().await;
+    let Exchange { simulator, profile, .. } = &exchange().await;
+    let scheme = Credentials { authentication: Authentication::Basic.into(), ..Credentials::default() };
+    let of_mailboxes = Profile {
+        credential_source: CredentialSource::Mailbox.into(),
+        credentials: Some(scheme),
+        ..profile.clone()
+    };
+    house.profiles().create_profile(create(of_mailboxes.clone())).await.unwrap();
+    house.profile("Other").await;
+    let [one, two] = [0, 1].map(|number| simulator.addresses()[number].clone());
+    house.import_csv(&format!("{one},One,user,Main,sss,sss,none\n{two},Two,user,Other,sss,sss,none\n")).await;
+    let ask = |address: &str| TestConnectionRequest {
+        name: name("emailServerProfiles", "Main"),
+        address: address.to_owned(),
+        ..Default::default()
+    };
+    let mut table = String::new();
+    for (what, request) in [
+        ("no mailbox", ask("")),
+        ("an unknown mailbox", ask("nobody@contoso.example")),
+        ("a mailbox of another profile", ask(&two)),
+        ("a mailbox without credentials", ask(&one)),
+        ("a profile that is not stored", inline(of_mailboxes, &one)),
+    ] {
+        let refused = told(house.profiles().test_connection(request).await.map(|answer| answer.map(|_| ())));
+        let _ = writeln!(table, "{what}: {refused}");
+    }
+    for (what, password) in [("a wrong password", "wrong"), ("its own", &simulator.ready().password)] {
+        let credentials = Some(MailboxCredentials {
+            user: one.clone(),
+            password: password.to_owned(),
+            ..MailboxCredentials::default()
+        });
+        let mailbox = Some(Mailbox { name: name("mailboxes", &one), credentials, ..Mailbox::default() });
+        let request = UpdateMailboxRequest { mailbox, ..UpdateMailboxRequest::default() };
+        house.mailboxes().update_mailbox(request).await.unwrap();
+        let _ = writeln!(table, "{what}:\n{}\n", steps(&house, ask(&one)).await.unwrap());
     }
     insta::assert_snapshot!(table);
 }

@@ -15,14 +15,16 @@ use mailyard_wire::{
     FieldMask,
     admin::{
         Approval, CycleOutcome, DecideApprovalRequest, ExplainMailboxRequest, GetMailboxRequest,
-        ImportMailboxesRequest, ListMailboxesRequest, Mailbox, MailboxState, OperationState,
-        PollMailboxesRequest, Selection, TestAndEnableRequest, UpdateMailboxRequest, Why,
+        ImportMailboxesRequest, ListMailboxesRequest, Mailbox, MailboxCredentials, MailboxState,
+        OperationState, PollMailboxesRequest, Selection, TestAndEnableRequest, UpdateMailboxRequest, Why,
     },
     cluster::{HeldCycle, HeldMailbox, HeldOperation},
     convert::moment,
 };
 
-use crate::house::{HEADER, House, PARENT, address, answered, at, kept, name, told};
+use secrecy::ExposeSecret as _;
+
+use crate::house::{HEADER, House, PARENT, PASSWORD, address, answered, at, kept, name, told};
 
 fn import(rows: &str, validate_only: bool) -> ImportMailboxesRequest {
     let csv = format!("{HEADER}\n{rows}").into_bytes();
@@ -347,4 +349,61 @@ async fn a_mailbox_without_a_profile_says_so_and_takes_one() {
     let bared = answered(update("", "", &["profile"]).await);
     assert_eq!((bared.profile.as_str(), bared.polls_pending), ("", 0));
     assert_eq!(incoming().await.reason, "PROFILE_NOT_SET");
+}
+
+#[tokio::test]
+async fn a_mailbox_takes_credentials_of_its_own_that_nobody_reads_again() {
+    let house = House::new().await;
+    house.profile("Main").await;
+    house.import(1).await;
+    let update = async |user: &str, password: &str, paths: &[&str]| {
+        let credentials = (!paths.contains(&"credentials")).then(|| MailboxCredentials {
+            user: user.to_owned(),
+            password: password.to_owned(),
+            ..MailboxCredentials::default()
+        });
+        let name = name("mailboxes", &address(1));
+        let mailbox = Some(Mailbox { name, credentials, ..Mailbox::default() });
+        let paths: Vec<String> = paths.iter().map(ToString::to_string).collect();
+        let request = UpdateMailboxRequest { mailbox, update_mask: Some(FieldMask { paths }) };
+        house.mailboxes().update_mailbox(request).await
+    };
+    let long = "x".repeat(1025);
+    let mut table = String::new();
+    for (what, user, password, paths) in [
+        ("a user alone", "anna", "", &["credentials.user"][..]),
+        ("a password alone", "", PASSWORD, &["credentials.password"]),
+        ("a user of two lines and a long password", "a\nb", &long, &[]),
+        ("nothing in it", "", "", &["credentials.user", "credentials.password"]),
+    ] {
+        let _ = writeln!(table, "{what}: {}", told(update(user, password, paths).await));
+    }
+    let nudges = house.nudges();
+    let set = answered(update("CONTOSO\\anna", PASSWORD, &[]).await);
+    let shown = |user: &str| {
+        Some(MailboxCredentials { user: user.to_owned(), password: String::new(), password_set: true })
+    };
+    assert_eq!(set.credentials, shown("CONTOSO\\anna"));
+    let _ = writeln!(table, "another user: {}", told(update("bert", "", &["credentials.user"]).await));
+    insta::assert_snapshot!(table);
+    let secret = async || {
+        let stored = house.store.mailbox_at(&house.org, &address(1)).await.unwrap().unwrap();
+        let secret = house.store.account_secret(stored.set.id, &stored.account.unwrap()).await.unwrap();
+        secret.expose_secret().to_owned()
+    };
+    assert_eq!(secret().await, PASSWORD);
+    // Who writes back what was read changes nothing.
+    let same = answered(update("CONTOSO\\anna", "", &["credentials.user", "credentials.password"]).await);
+    assert_eq!((same.etag, house.nudges()), (set.etag.clone(), nudges + 1));
+    let renewed = answered(update("", "another one", &["credentials.password"]).await);
+    assert_eq!(renewed.credentials, shown("CONTOSO\\anna"));
+    assert_eq!(secret().await, "another one");
+    let forgotten = answered(update("", "", &["credentials"]).await);
+    assert_eq!(forgotten.credentials, None);
+    assert_eq!(
+        answered(update("", "", &["credentials"]).await).etag,
+        forgotten.etag,
+        "there is nothing left"
+    );
+    assert_eq!(house.nudges(), nudges + 3, "each change is told");
 }

@@ -11,8 +11,8 @@ use mailyard_store::holder::Lane;
 use mailyard_wire::{
     FieldMask,
     admin::{
-        Authentication, Credentials, GetProfileRequest, ListProfilesRequest, Profile, TestConnectionRequest,
-        UpdateProfileRequest,
+        Authentication, CredentialSource, Credentials, GetProfileRequest, ListProfilesRequest, Profile,
+        TestConnectionRequest, UpdateProfileRequest,
     },
     convert::duration,
 };
@@ -41,6 +41,14 @@ const WRONG: &[Change] = &[
     ("notifications by delegation", |it| {
         it.streaming = true;
         own(it).set_access(mailyard_wire::admin::Access::Delegation);
+    }),
+    ("a source of credentials that is none", |it| it.credential_source = 9),
+    ("a user beside the mailboxes' own", |it| it.set_credential_source(CredentialSource::Mailbox)),
+    ("an application, another sender and notifications beside the mailboxes' own", |it| {
+        it.set_credential_source(CredentialSource::Mailbox);
+        *own(it) = Credentials { authentication: Authentication::Oauth.into(), ..Credentials::default() };
+        it.outgoing_credentials = Some(credentials("sender", PASSWORD));
+        it.streaming = true;
     }),
     ("plain HTTP", |it| it.incoming_url = "http://mail.contoso.example/EWS".into()),
     ("no URL but a word", |it| it.outgoing_url = "exchange".into()),
@@ -111,6 +119,52 @@ async fn what_is_wrong_with_a_profile_is_said_field_by_field() {
     }
     insta::assert_snapshot!(table);
     assert_eq!(house.store.profiles(None).await.unwrap().len(), 1, "nothing else was made");
+}
+
+#[tokio::test]
+async fn a_profile_leaves_signing_in_to_its_mailboxes() {
+    let house = House::new().await;
+    let scheme =
+        || Some(Credentials { authentication: Authentication::Ntlm.into(), ..Credentials::default() });
+    let of_mailboxes = Profile {
+        display_name: "New".into(),
+        credential_source: CredentialSource::Mailbox.into(),
+        credentials: scheme(),
+        ..profile()
+    };
+    let made = answered(house.profiles().create_profile(create(of_mailboxes)).await);
+    assert_eq!((made.credential_source(), made.credentials), (CredentialSource::Mailbox, scheme()));
+
+    let old = answered(house.profiles().create_profile(create(profile())).await);
+    assert_eq!(old.credential_source(), CredentialSource::Profile);
+    let update = async |change: Profile| {
+        let profile = Some(Profile { name: name("emailServerProfiles", "Main"), ..change });
+        let request = UpdateProfileRequest { profile, ..UpdateProfileRequest::default() };
+        house.profiles().update_profile(request).await
+    };
+    let source =
+        |source: CredentialSource| Profile { credential_source: source.into(), ..Profile::default() };
+    let left = answered(update(source(CredentialSource::Mailbox)).await);
+    let shown = left.credentials.clone().unwrap();
+    assert_eq!((shown.authentication(), shown.user.as_str()), (Authentication::Basic, ""));
+    assert!(!shown.password_set);
+    let id = house.store.profile_named(&house.org, "Main").await.unwrap().unwrap();
+    assert!(house.store.secret(&id, Direction::Incoming).await.unwrap().is_none(), "nobody uses it");
+    // Who writes back what was read changes nothing else.
+    let same = answered(update(left.clone()).await);
+    assert_eq!(Profile { etag: left.etag.clone(), ..same }, left);
+    let mut table = String::new();
+    for (what, change) in [
+        ("back without an account", source(CredentialSource::Profile)),
+        ("notifications", Profile { streaming: true, ..Profile::default() }),
+        ("a user", Profile { credentials: Some(credentials("svc", PASSWORD)), ..Profile::default() }),
+    ] {
+        let _ = writeln!(table, "{what}: {}", told(update(change).await));
+    }
+    insta::assert_snapshot!(table);
+    let own =
+        Profile { credentials: Some(credentials("svc", PASSWORD)), ..source(CredentialSource::Profile) };
+    assert!(answered(update(own).await).credentials.unwrap().password_set);
 }
 
 #[tokio::test]

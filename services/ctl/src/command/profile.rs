@@ -5,7 +5,9 @@ mod test;
 
 use mailyard_wire::{
     FieldMask,
-    admin::{self, CreateProfileRequest, GetProfileRequest, ListProfilesRequest, UpdateProfileRequest},
+    admin::{
+        self, Access, CreateProfileRequest, GetProfileRequest, ListProfilesRequest, UpdateProfileRequest,
+    },
     name,
 };
 
@@ -183,7 +185,8 @@ fn object(profile: &admin::Profile) -> Object {
         .text("description", &profile.description)
         .text("incoming_url", &profile.incoming_url)
         .text("outgoing_url", &profile.outgoing_url)
-        .flag("autodiscover", profile.autodiscover);
+        .flag("autodiscover", profile.autodiscover)
+        .word("credentials_of", profile.credential_source().as_str_name(), "CREDENTIAL_SOURCE_");
     let object = credentials(object, &profile.credentials.clone().unwrap_or_default());
     let object = match &profile.outgoing_credentials {
         Some(own) => object.object("outgoing_credentials", credentials(Object::new(), own)),
@@ -212,11 +215,13 @@ fn object(profile: &admin::Profile) -> Object {
 }
 
 fn credentials(object: Object, credentials: &admin::Credentials) -> Object {
-    let object = object
-        .word("auth", credentials.authentication().as_str_name(), "AUTHENTICATION_")
-        .word("access", credentials.access().as_str_name(), "ACCESS_")
-        .text("user", &credentials.user)
-        .flag("password_set", credentials.password_set);
+    let object = object.word("auth", credentials.authentication().as_str_name(), "AUTHENTICATION_");
+    // Who signs in as itself acts for nobody.
+    let object = match credentials.access() {
+        Access::Unspecified => object,
+        access => object.word("access", access.as_str_name(), "ACCESS_"),
+    };
+    let object = object.text("user", &credentials.user).flag("password_set", credentials.password_set);
     match &credentials.oauth {
         Some(oauth) => application(object, oauth),
         None => object,

@@ -4,10 +4,11 @@ use mailyard_wire::{
     Duration, Timestamp,
     admin::{
         Access, Alert, AlertCount, AlertLevel, AlertScope, AlertState, Approval, Authentication,
-        Capabilities, ConnectionStep, ConnectionTest, Credentials, Cycle, CycleOutcome, Location, LongState,
-        Mailbox, MailboxKind, MailboxOperation, MailboxOperations, MailboxState, MailboxTestResult, Method,
-        OAuth, Operation, OperationCount, OperationKind, OperationState, Profile, ProfileStatus, Settings,
-        Status, StepOutcome, TestResult, TestStatus, WatchOperationResponse, Why, WorkerStatus,
+        Capabilities, ConnectionStep, ConnectionTest, CredentialSource, Credentials, Cycle, CycleOutcome,
+        Location, LongState, Mailbox, MailboxCredentials, MailboxKind, MailboxOperation, MailboxOperations,
+        MailboxState, MailboxTestResult, Method, OAuth, Operation, OperationCount, OperationKind,
+        OperationState, Profile, ProfileStatus, Settings, Status, StepOutcome, TestResult, TestStatus,
+        WatchOperationResponse, Why, WorkerStatus,
     },
     records::{Direction, Email, EmailState},
 };
@@ -33,6 +34,7 @@ pub fn profile() -> Profile {
         display_name: "Head office".into(),
         incoming_url: "https://mail.contoso.test/EWS/Exchange.asmx".into(),
         outgoing_url: "https://mail.contoso.test/EWS/Exchange.asmx".into(),
+        credential_source: CredentialSource::Profile.into(),
         credentials: Some(Credentials {
             authentication: Authentication::Basic.into(),
             access: Access::Impersonation.into(),
@@ -119,6 +121,11 @@ pub fn mailbox(number: usize) -> Mailbox {
         }),
         create_time: at(0),
         etag: "\"1\"".into(),
+        credentials: (number == 1).then(|| MailboxCredentials {
+            user: "CONTOSO\\bob".into(),
+            password_set: true,
+            ..Default::default()
+        }),
         ..Default::default()
     }
 }

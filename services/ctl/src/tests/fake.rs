@@ -91,6 +91,14 @@ impl Fake {
         failure.map_or(Ok(()), Err)
     }
 
+    fn hear_account(&self, mailbox: Option<Mailbox>) -> Mailbox {
+        let account = mailbox.and_then(|mailbox| mailbox.credentials).unwrap_or_default();
+        if !account.password.is_empty() {
+            self.state().heard.push(format!("its_secret {:?}", account.password));
+        }
+        canned::mailbox(0)
+    }
+
     /// The secrets of a profile, which the text of a message does not tell.
     fn hear_secrets(&self, profile: Option<Profile>) -> Profile {
         let profile = profile.unwrap_or_default();
@@ -158,7 +166,7 @@ service! { MailboxService {
         let (mailboxes, next_page_token) = page(&all, &request.page_token);
         ListMailboxesResponse { mailboxes, next_page_token, total_size: 5 }
     };
-    update_mailbox: UpdateMailboxRequest => Mailbox = |_, _| canned::mailbox(0);
+    update_mailbox: UpdateMailboxRequest => Mailbox = |fake, request| fake.hear_account(request.mailbox);
     decide_approval: DecideApprovalRequest => DecideApprovalResponse =
         |_, request| DecideApprovalResponse {
             changed: request.selection.map_or(0, |selection| selection.addresses.len().max(1) as u64),

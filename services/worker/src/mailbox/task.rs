@@ -82,11 +82,17 @@ impl Task {
         // A place of its own lane first: who waits for that holds no turn that others could have.
         let _place = lane.place().await;
         let _slot = shared.slot().await;
+        let current = self.lane.current();
+        let anew = matches!(self.work, Work::Test(_));
+        let Ok(roads) = self.lane.roads(&current, self.mailbox, &self.wanted, anew).await else {
+            return nothing(TaskResult::Turn(Outcome::OursFailed), Some(holding));
+        };
         let Ok(ticket) = self.lane.admit(self.mailbox) else {
             return nothing(TaskResult::Turn(Outcome::Held), Some(holding));
         };
         let mut turn = Turn {
-            current: self.lane.current(),
+            current,
+            roads,
             shared: self.shared.clone(),
             mailbox: self.mailbox,
             wanted: self.wanted,
@@ -136,7 +142,7 @@ struct Worked {
 
 /// Finds out where the mailbox is, works there, and doubts the place if that fails.
 async fn located(turn: &mut Turn, lane: &Lane, what: Work) -> Worked {
-    if let Err(trouble) = Box::pin(locate(turn)).await {
+    if let Err(trouble) = Box::pin(locate(turn, matches!(what, Work::Test(_)))).await {
         return Worked { answer: trouble.answer(), result: Err(trouble), tested: None, spoiled: false };
     }
     let worked = work(turn, lane, what).await;

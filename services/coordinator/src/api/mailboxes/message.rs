@@ -9,7 +9,7 @@ use mailyard_policy::{
 };
 use mailyard_store::people::{Mailbox, Profile};
 use mailyard_wire::{
-    admin::{self, MailboxOperations},
+    admin::{self, MailboxCredentials, MailboxOperations},
     convert::{mailbox_operation, timestamp},
     name,
 };
@@ -74,6 +74,11 @@ impl<'a> Views<'a> {
             operations: Some(MailboxOperations { incoming: told(0), outgoing: told(1), act: told(2) }),
             create_time: Some(timestamp(mailbox.create_time)),
             etag: etag(mailbox.revision),
+            credentials: mailbox.account.as_ref().map(|account| MailboxCredentials {
+                user: account.user.clone(),
+                password: String::new(),
+                password_set: true,
+            }),
             polls_pending: mailbox.polls_wanted.saturating_sub(mailbox.polls_done),
         }
     }

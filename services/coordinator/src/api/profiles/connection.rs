@@ -5,7 +5,11 @@ mod road;
 
 use mailyard_exchange::{Autodiscover, Config, Gate, autodiscover};
 use mailyard_policy::{
-    Reason, connection_test::StepName, id::ProfileId, operation::Direction, profile::Access,
+    Reason,
+    connection_test::StepName,
+    id::ProfileId,
+    operation::Direction,
+    profile::{Access, CredentialSource},
 };
 use mailyard_store::people::{ConnectionTest, Profile, Secrets};
 use mailyard_wire::{
@@ -26,6 +30,14 @@ use crate::api::{Api, input::Input, new_id, refuse::Told as _};
 /// Steps as they end.
 pub(super) type Steps = ReceiverStream<Result<TestConnectionResponse, Status>>;
 
+/// A profile, and what signs in to its servers.
+struct Signed {
+    profile: Profile,
+    /// The account of a mailbox; `None`: the profile's.
+    user: Option<String>,
+    secrets: Secrets,
+}
+
 /// What is never asked of a server that is only tested.
 const NO_CONTENT: u64 = 1 << 20;
 
@@ -37,12 +49,12 @@ impl Api {
         let address = (!address.is_empty()).then(|| input.address("address", &address));
         input.done()?;
         let is_stored = !name.is_empty();
-        let (profile, secrets) = match (name.as_str(), profile) {
+        let Signed { profile, user, secrets } = match (name.as_str(), profile) {
             ("", Some(message)) => self.unstored(&message)?,
-            (name, None) if is_stored => self.stored(name).await?,
+            (name, None) if is_stored => self.stored(name, address.as_deref()).await?,
             _ => return Err(name_or_profile()),
         };
-        let roads = self.roads(&profile, secrets, address.as_deref())?;
+        let roads = self.roads(&profile, user.as_deref(), secrets, address.as_deref())?;
         let (tell, told) = mpsc::channel(roads.len() * StepName::ALL.len());
         let (store, at) = (self.store.clone(), self.now());
         tokio::spawn(async move {
@@ -71,12 +83,18 @@ impl Api {
     }
 
     /// How mail is read, and how it is sent if that is another road.
-    fn roads(&self, profile: &Profile, secrets: Secrets, address: Option<&str>) -> Result<Vec<Road>, Status> {
+    fn roads(
+        &self,
+        profile: &Profile,
+        user: Option<&str>,
+        secrets: Secrets,
+        address: Option<&str>,
+    ) -> Result<Vec<Road>, Status> {
         let apart = profile.sends_apart();
         let directions = [(Direction::Incoming, secrets.incoming), (Direction::Outgoing, secrets.outgoing)];
         let mut roads = Vec::with_capacity(2);
         for (direction, secret) in directions.into_iter().take(if apart { 2 } else { 1 }) {
-            let config = self.config(profile, direction, secret)?;
+            let config = self.config(profile, direction, user, secret)?;
             let direction = apart.then_some(direction);
             let gate = Gate::new(profile.id, profile.max_connections, None, self.clock);
             let road = if profile.autodiscovers() {
@@ -96,15 +114,45 @@ impl Api {
         Ok(roads)
     }
 
-    async fn stored(&self, name: &str) -> Result<(Profile, Secrets), Status> {
+    async fn stored(&self, name: &str, address: Option<&str>) -> Result<Signed, Status> {
         let profile = self.find_profile("name", name).await?;
+        if profile.credential_source == CredentialSource::Mailbox {
+            return self.signed_by_mailbox(profile, address).await;
+        }
         let incoming = self.store.secret(&profile, Direction::Incoming).await.told()?;
         let outgoing = self.store.secret(&profile, Direction::Outgoing).await.told()?;
-        Ok((profile, Secrets { incoming, outgoing }))
+        Ok(Signed { profile, user: None, secrets: Secrets { incoming, outgoing } })
+    }
+
+    /// Where mailboxes sign in as themselves, one of them does it.
+    async fn signed_by_mailbox(&self, profile: Profile, address: Option<&str>) -> Result<Signed, Status> {
+        let refused = |reason, detail: &str| refusal(reason, "address", detail);
+        let Some(address) = address else {
+            let detail = "the mailboxes of the profile sign in as themselves: name one that has credentials";
+            return Err(refused(Reason::FieldInvalid, detail));
+        };
+        let mailbox = self.mailbox_at(&profile.org, "address", address).await?;
+        if mailbox.set.profile != Some(profile.id) {
+            let detail =
+                "the mailbox is of another profile: its password is not shown to the server of this one";
+            return Err(refused(Reason::FieldInvalid, detail));
+        }
+        let Some(account) = mailbox.account else {
+            let detail = "the mailbox has no credentials of its own; set them first";
+            return Err(refused(Reason::MailboxCredentialsMissing, detail));
+        };
+        let password = self.store.account_secret(mailbox.set.id, &account).await.told()?;
+        let secrets = Secrets { incoming: Some(password.clone()), outgoing: Some(password) };
+        Ok(Signed { profile, user: Some(account.user), secrets })
     }
 
     /// What a profile needs to be tested, and not more: its name may come later.
-    fn unstored(&self, message: &admin::Profile) -> Result<(Profile, Secrets), Status> {
+    fn unstored(&self, message: &admin::Profile) -> Result<Signed, Status> {
+        if message.credential_source() == admin::CredentialSource::Mailbox {
+            let detail =
+                "who tests a profile that is not stored signs in with what it holds: give user and password";
+            return Err(refusal(Reason::FieldInvalid, "profile.credential_source", detail));
+        }
         let org = name::parse_organization("", "organizations/default")?;
         let mut draft = Draft::new(org, ProfileId::new(new_id()?), self.now(), &self.deployment);
         let mut fields = draft::new_fields(message);
@@ -112,13 +160,14 @@ impl Api {
         draft.apply(message, &fields);
         let (profile, secrets) = draft.checked()?;
         let outgoing = secrets.outgoing.or_else(|| secrets.incoming.clone());
-        Ok((profile, Secrets { outgoing, ..secrets }))
+        Ok(Signed { profile, user: None, secrets: Secrets { outgoing, ..secrets } })
     }
 
     fn config(
         &self,
         profile: &Profile,
         direction: Direction,
+        user: Option<&str>,
         secret: Option<SecretString>,
     ) -> Result<Config, Status> {
         let password = secret.ok_or_else(|| {
@@ -129,13 +178,14 @@ impl Api {
         Ok(Config {
             observer: None,
             url: profile.url(direction).unwrap_or_default().to_owned(),
+            credential_source: profile.credential_source,
             authentication: credentials.authentication,
-            user: credentials.user.clone(),
+            user: user.unwrap_or(&credentials.user).to_owned(),
             password,
             oauth: credentials.oauth.clone(),
             ca_pem: profile.ca_pem.clone(),
             resolver: self.deployment.resolver.clone(),
-            impersonate: credentials.access == Access::Impersonation,
+            impersonate: user.is_none() && credentials.access == Access::Impersonation,
             request_deadline: profile.request_deadline.map_or(longest, |own| own.min(longest)),
             connect_timeout: self.deployment.connect_timeout,
             largest_content: NO_CONTENT,

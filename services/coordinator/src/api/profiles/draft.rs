@@ -11,7 +11,7 @@ use mailyard_policy::{
     Timestamp,
     id::{Org, ProfileId, Revision},
     outbox::Capabilities,
-    profile::{Access, Authentication, Credentials},
+    profile::{Access, Authentication, CredentialSource, Credentials},
 };
 use mailyard_store::people::{Profile, Secrets};
 use mailyard_wire::FieldMask;
@@ -25,6 +25,7 @@ use tonic::Status;
 use crate::api::{
     Deployment,
     input::{self, Input, LONG, SHORT},
+    words,
 };
 
 const INCOMING: &str = "credentials";
@@ -37,6 +38,7 @@ const FIELDS: &[&str] = &[
     "incoming_url",
     "outgoing_url",
     "autodiscover",
+    "credential_source",
     "credentials.authentication",
     "credentials.access",
     "credentials.user",
@@ -81,6 +83,7 @@ fn is_set(message: &admin::Profile, field: &str) -> bool {
         "incoming_url" => !message.incoming_url.is_empty(),
         "outgoing_url" => !message.outgoing_url.is_empty(),
         "autodiscover" => message.autodiscover,
+        "credential_source" => message.credential_source != 0,
         "ca_pem" => message.ca_pem.is_some(),
         "process_email_from" => message.process_email_from.is_some(),
         "min_poll_interval" => message.min_poll_interval.is_some(),
@@ -144,6 +147,7 @@ impl<'a> Draft<'a> {
             description: String::new(),
             incoming_url: None,
             outgoing_url: None,
+            credential_source: CredentialSource::Profile,
             credentials: Credentials::none(),
             outgoing_credentials: None,
             ca_pem: None,
@@ -201,13 +205,21 @@ impl<'a> Draft<'a> {
 
     /// The profile and its new secrets, if everything is right.
     pub(super) fn checked(mut self) -> Result<(Profile, Secrets), Status> {
-        for draft in [Some(&mut self.incoming), self.outgoing.as_mut()].into_iter().flatten() {
-            draft.settle(&mut self.input);
+        match self.profile.credential_source {
+            CredentialSource::Profile => {
+                for draft in [Some(&mut self.incoming), self.outgoing.as_mut()].into_iter().flatten() {
+                    draft.settle(&mut self.input);
+                }
+            }
+            CredentialSource::Mailbox => self.settle_for_mailboxes(),
         }
         let by_token = |own: &credentials::Draft| own.credentials.authentication == Authentication::OAuth;
         let by_token = by_token(&self.incoming) || self.outgoing.as_ref().is_some_and(by_token);
         location::settle(&mut self.profile, self.autodiscover, by_token, &mut self.input);
-        if self.profile.streaming && self.incoming.credentials.access == Access::Delegation {
+        if self.profile.credential_source == CredentialSource::Profile
+            && self.profile.streaming
+            && self.incoming.credentials.access == Access::Delegation
+        {
             let detail = "servers tell of mail by impersonation only: switch it off, or use impersonation to read mail";
             self.input.wrong("profile.streaming", detail);
         }
@@ -217,6 +229,20 @@ impl<'a> Draft<'a> {
         let profile =
             Profile { credentials: self.incoming.credentials, outgoing_credentials, ..self.profile };
         Ok((profile, secrets))
+    }
+
+    /// Mailboxes sign in as themselves, each for both directions: of the profile there is the scheme.
+    fn settle_for_mailboxes(&mut self) {
+        self.incoming.settle_scheme(&mut self.input);
+        if self.outgoing.is_some() {
+            let detail =
+                "mailboxes sign in as themselves, and with one account for both directions: take them away";
+            self.input.wrong("profile.outgoing_credentials", detail);
+        }
+        if self.profile.streaming {
+            let detail = "servers tell of mail by impersonation only, and these mailboxes sign in as themselves: switch it off";
+            self.input.wrong("profile.streaming", detail);
+        }
     }
 
     fn apply_credentials(&mut self, message: &admin::Profile, field: &str) {
@@ -241,6 +267,12 @@ impl<'a> Draft<'a> {
         let (profile, input) = (&mut self.profile, &mut self.input);
         let (plain, found) = (self.deployment.allow_plain_http, self.autodiscover);
         match field {
+            // What it was, unless another one is named.
+            "credential_source" if message.credential_source == 0 => {}
+            "credential_source" => match words::wanted_credential_source(message.credential_source) {
+                Some(source) => profile.credential_source = source,
+                None => input.wrong("profile.credential_source", "it is neither profile nor mailbox"),
+            },
             "display_name" => {
                 profile.display_name = input.name("profile.display_name", &message.display_name, SHORT);
             }
@@ -328,6 +360,7 @@ fn nowhere() -> Config {
     Config {
         observer: None,
         url: "https://localhost/".to_owned(),
+        credential_source: CredentialSource::Profile,
         authentication: Authentication::Basic,
         user: String::new(),
         password: SecretString::default(),

@@ -3,7 +3,7 @@
 use mailyard_exchange::Facts;
 use mailyard_policy::{
     Reason,
-    profile::{Credentials, OAuth},
+    profile::{CredentialSource, Credentials, OAuth},
 };
 use mailyard_store::people::Profile;
 use mailyard_wire::{
@@ -14,7 +14,7 @@ use mailyard_wire::{
 
 use crate::api::{
     input::etag,
-    words::{access, authentication, code},
+    words::{access, authentication, code, credential_source},
 };
 
 pub(super) fn of(profile: &Profile, is_default: bool, held_back: Option<Reason>) -> admin::Profile {
@@ -27,7 +27,14 @@ pub(super) fn of(profile: &Profile, is_default: bool, held_back: Option<Reason>)
         incoming_url: profile.incoming_url.clone().unwrap_or_default(),
         outgoing_url: profile.outgoing_url.clone().unwrap_or_default(),
         autodiscover: profile.autodiscovers(),
-        credentials: Some(credentials(&profile.credentials)),
+        credential_source: credential_source(profile.credential_source).into(),
+        credentials: Some(match profile.credential_source {
+            CredentialSource::Profile => credentials(&profile.credentials),
+            // Nobody acts for another.
+            CredentialSource::Mailbox => {
+                admin::Credentials { access: 0, ..credentials(&profile.credentials) }
+            }
+        }),
         outgoing_credentials: profile.outgoing_credentials.as_ref().map(credentials),
         ca_pem: profile.ca_pem.clone(),
         process_email_from: profile.process_email_from.map(timestamp),

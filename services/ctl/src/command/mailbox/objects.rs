@@ -58,7 +58,7 @@ fn with(mailbox: &Mailbox, why: bool) -> Object {
         .object("incoming", operation(&of.incoming.unwrap_or_default(), why))
         .object("outgoing", operation(&of.outgoing.unwrap_or_default(), why))
         .object("act", operation(&of.act.unwrap_or_default(), why));
-    Object::new()
+    let object = Object::new()
         .text("address", &mailbox.address)
         .text("id", &mailbox.uid)
         .text("display_name", &mailbox.display_name)
@@ -70,7 +70,12 @@ fn with(mailbox: &Mailbox, why: bool) -> Object {
         .object("operations", operations)
         .number("polls_pending", mailbox.polls_pending)
         .text("owner_email", &mailbox.owner_email)
-        .text("crm_id", &mailbox.crm_id)
+        .text("crm_id", &mailbox.crm_id);
+    let object = match &mailbox.credentials {
+        Some(account) => object.text("user", &account.user).flag("password_set", account.password_set),
+        None => object,
+    };
+    object
         .time("process_email_from", mailbox.process_email_from.as_ref())
         .time("create_time", mailbox.create_time.as_ref())
         .text("etag", &mailbox.etag)

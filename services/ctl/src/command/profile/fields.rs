@@ -53,6 +53,10 @@ pub struct Road {
 pub struct Fields {
     #[command(flatten)]
     road: Road,
+    /// Whose credentials open the mailboxes; with mailbox each has its own (`mailbox update ADDRESS --user`), and so many
+    /// connections
+    #[arg(long, value_enum, value_name = "WHOSE")]
+    credentials_of: Option<credentials::Of>,
     /// Mail received before this is left alone: 2026-03-01 or 2026-03-01T12:00:00Z; an earlier date than before brings
     /// older mail in
     #[arg(long, value_name = "TIME", value_parser = values::time)]
@@ -147,6 +151,10 @@ impl Fields {
         let mut paths = self.road.clone().fill(ctl, profile, ask)?;
         self.durations(profile, &mut paths);
         self.choices(profile, &mut paths);
+        if let Some(whose) = self.credentials_of {
+            paths.push("credential_source".to_owned());
+            profile.credential_source = admin::CredentialSource::from(whose).into();
+        }
         if let Some(address) = self.owner_email {
             paths.push("owner_email".to_owned());
             profile.owner_email = Some(address).filter(|address| !address.is_empty());

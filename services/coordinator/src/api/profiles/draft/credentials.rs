@@ -15,7 +15,6 @@ use crate::api::{
     words,
 };
 
-const LONGEST_PASSWORD: usize = 1024;
 const LARGEST_CERTIFICATE: usize = 64 << 10;
 const LONGEST_URL: usize = 1024;
 
@@ -89,7 +88,7 @@ impl Draft {
             },
             "user" => self.credentials.user = input.line(&path, &message.user, SHORT),
             "password" if message.password.is_empty() => {}
-            "password" => self.apply_password(&path, &message.password, input),
+            "password" => self.secret = Some(input.password(&path, &message.password)),
             field => {
                 let message = message.oauth.clone().unwrap_or_default();
                 self.apply_oauth(&message, field, &path, input);
@@ -99,15 +98,6 @@ impl Draft {
 
     fn path(&self, field: &str) -> String {
         format!("profile.{}.{field}", self.place)
-    }
-
-    fn apply_password(&mut self, path: &str, password: &str, input: &mut Input) {
-        if password.len() > LONGEST_PASSWORD {
-            input.wrong(path, format!("it is longer than {LONGEST_PASSWORD} bytes"));
-        } else if password.contains(char::is_control) {
-            input.wrong(path, "it holds a line break or another control character");
-        }
-        self.secret = Some(SecretString::from(password));
     }
 
     fn apply_oauth(&mut self, message: &admin::OAuth, field: &str, path: &str, input: &mut Input) {
@@ -160,6 +150,20 @@ impl Draft {
             self.credentials.oauth = None;
             self.settle_password(input);
         }
+    }
+
+    /// Makes them the scheme of accounts that stand elsewhere, and says what else there is.
+    pub(super) fn settle_scheme(&mut self, input: &mut Input) {
+        for field in self.filled.iter().filter(|field| *field != "authentication" && *field != "access") {
+            let detail = "it does not go with credentials of the mailboxes: give each mailbox its own";
+            input.wrong(&self.path(field), detail);
+        }
+        if self.credentials.authentication == Authentication::OAuth {
+            let detail = "tokens are an application's, and a mailbox has user and password: choose auto, basic, ntlm or negotiate";
+            input.wrong(&self.path("authentication"), detail);
+        }
+        let Credentials { authentication, access, .. } = self.credentials;
+        self.credentials = Credentials { authentication, access, ..Credentials::none() };
     }
 
     /// A field of another scheme is filled in.

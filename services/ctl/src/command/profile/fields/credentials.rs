@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 
 use clap::builder::BoolishValueParser;
-use mailyard_wire::admin::{self, Access, Authentication};
+use mailyard_wire::admin::{self, Access, Authentication, CredentialSource};
 
 use super::Paths;
 use crate::{command::secret, ctl::Ctl, failure::Failure};
@@ -31,6 +31,24 @@ impl From<Auth> for Authentication {
             Auth::Ntlm => Self::Ntlm,
             Auth::Negotiate => Self::Negotiate,
             Auth::Oauth => Self::Oauth,
+        }
+    }
+}
+
+/// Whose credentials open the mailboxes of a profile.
+#[derive(Clone, Copy, Debug, clap::ValueEnum)]
+pub enum Of {
+    /// The profile's: one service account for all of them
+    Profile,
+    /// Each mailbox's own
+    Mailbox,
+}
+
+impl From<Of> for CredentialSource {
+    fn from(of: Of) -> Self {
+        match of {
+            Of::Profile => Self::Profile,
+            Of::Mailbox => Self::Mailbox,
         }
     }
 }
