@@ -20,8 +20,8 @@ use crate::{
     world::{Place, World},
 };
 
-/// Whatever is waited for comes within this, or not at all.
-const PATIENCE: Duration = Duration::from_secs(25);
+/// Whatever is waited for comes within this, or not at all. The pauses of a server that is busy double.
+const PATIENCE: Duration = Duration::from_secs(60);
 /// Between two looks.
 const LOOKED: Duration = Duration::from_millis(250);
 

@@ -205,13 +205,13 @@ pub const ROWS: &[Row] = &[
     ),
     row(K::ClockSkew, r#""skew_ms":600000"#, Alone, Warned("PROFILE_CLOCK_SKEW")),
     // It asks to wait.
-    row(K::ServerBusy, r#""count":1"#, Mail, Slowed("EXCHANGE_SERVER_BUSY")),
+    row(K::ServerBusy, "", Mail, Slowed("EXCHANGE_SERVER_BUSY")),
     row(K::ServerBusyHint, r#""hint_ms":1000"#, Mail, Slowed("EXCHANGE_SERVER_BUSY")),
     row(K::Http503, r#""hint_ms":1000"#, Mail, Slowed("EXCHANGE_SERVER_BUSY")),
     row(K::Concurrency, r#""limit":0"#, Mail, Slowed("EXCHANGE_CONNECTION_LIMIT")),
     row(
         K::ResponseCode,
-        concat!(code!("SyncFolderItems", "ErrorExceededFindCountLimit"), r#","count":1"#),
+        code!("SyncFolderItems", "ErrorExceededFindCountLimit"),
         Mail,
         Slowed("EXCHANGE_THROTTLED"),
     ),
