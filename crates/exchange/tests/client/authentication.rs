@@ -268,18 +268,33 @@ async fn a_connection_that_is_not_kept_is_told_apart_from_a_wrong_password() {
 
 #[tokio::test]
 async fn a_refused_password_strikes_whose_it_is() {
-    let locked = || http("HTTP/1.1 456 Blocked\r\n", b"");
-    let answers = [
-        (refusal(&["Basic realm=\"x\""]), Reason::ProfileAuthRejected, Reason::MailboxAuthRejected),
-        (locked(), Reason::ProfileAccountLocked, Reason::MailboxAccountLocked),
-        (refusal(&["NTLM"]), Reason::ProfileAuthSchemeMissing, Reason::ProfileAuthSchemeMissing),
+    let basic = "Basic realm=\"x\"";
+    let rejected = refusal(&[basic]);
+    let locked = http("HTTP/1.1 456 Blocked\r\n", b"");
+    let expired = refusal_with(&[basic], "X-MS-Credential-Service-CredExpired: true\r\n");
+    let proxied = refusal_with(&["NTLM"], "Via: 1.1 gate\r\n");
+    let unknown = refusal(&["NTLM"]);
+    let missing = Reason::ProfileAuthSchemeMissing;
+    let cases = [
+        (Basic, vec![rejected], Reason::ProfileAuthRejected, Reason::MailboxAuthRejected),
+        (Basic, vec![locked], Reason::ProfileAccountLocked, Reason::MailboxAccountLocked),
+        (Basic, vec![expired], Reason::ProfilePasswordExpired, Reason::MailboxPasswordExpired),
+        (
+            Ntlm,
+            vec![ntlm(), proxied],
+            Reason::ProfileAuthRefusedBehindProxy,
+            Reason::MailboxAuthRefusedBehindProxy,
+        ),
+        (Basic, vec![unknown], missing, missing),
     ];
-    for (answer, of_profile, of_mailbox) in answers {
+    for (authentication, answers, of_profile, of_mailbox) in cases {
         for (credential_source, reason) in
             [(CredentialSource::Profile, of_profile), (CredentialSource::Mailbox, of_mailbox)]
         {
-            let server = Server::start([Act::Answer(answer.clone()), Act::Answer(answer.clone())]).await;
-            let client = client(Config { credential_source, ..server.config() });
+            // A refusal is answered once more on a new connection at most.
+            let script = answers.iter().chain(&answers).cloned().map(Act::Answer);
+            let server = Server::start(script).await;
+            let client = client(Config { authentication, credential_source, ..server.config() });
             let found = what(reads(&client).await).map_err(|(reason, _)| reason);
             assert_eq!(found, Err(reason), "{credential_source}");
         }
