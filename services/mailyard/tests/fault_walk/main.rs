@@ -21,7 +21,7 @@ use crate::{
 };
 
 /// Whatever is waited for comes within this, or not at all. The pauses of a server that is busy double.
-const PATIENCE: Duration = Duration::from_secs(60);
+const PATIENCE: Duration = Duration::from_mins(1);
 /// Between two looks.
 const LOOKED: Duration = Duration::from_millis(250);
 
