@@ -279,6 +279,17 @@ pub enum TestResult {
     Skipped,
 }
 
+/// Mailboxes of a profile whose tests have not ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnendedTests {
+    /// The profile.
+    pub profile: ProfileId,
+    /// Those that their holders have been handed.
+    pub running: u64,
+    /// Those that are handed out later.
+    pub waiting: u64,
+}
+
 /// A long-running operation: test & enable of many mailboxes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct LongOperation {
@@ -496,7 +507,7 @@ pub trait People: Send + Sync {
     ) -> Result<u64>;
 
     /// Mailboxes of the operation whose tests have not ended, by profile.
-    async fn unended_tests(&self, id: OperationId) -> Result<Vec<(ProfileId, u64)>>;
+    async fn unended_tests(&self, id: OperationId) -> Result<Vec<UnendedTests>>;
 
     /// Sets the state of a long-running operation. Written by the leader. Canceling takes back the tests that their
     /// holders have not ended.

@@ -16,7 +16,7 @@ use mailyard_store::{
     Result, Store,
     fleet::Leadership,
     holder::Lane,
-    people::{LongOperation, LongState},
+    people::{LongOperation, LongState, UnendedTests},
 };
 use tokio::sync::watch;
 
@@ -202,14 +202,14 @@ impl Duties {
         let room = u32::try_from(TESTED_AT_ONCE.saturating_sub(running)).unwrap_or_default();
         let left_alone: Vec<ProfileId> = held.iter().copied().collect();
         let mut handed = self.store.advance_test(lead, id, room, &left_alone).await?;
-        if running + handed == 0 && room > 0 {
-            // Everything that is left waits for its server: one goes ahead and is its canary.
-            handed += self.store.advance_test(lead, id, 1, &[]).await?;
+        let unended = if held.is_empty() { Vec::new() } else { self.store.unended_tests(id).await? };
+        for others in without_canary(&unended, held) {
+            handed += self.store.advance_test(lead, id, 1, &others).await?;
         }
         if handed > 0 {
             self.leader.nudge();
         }
-        let waits = if held.is_empty() { Vec::new() } else { self.waits(operation, held).await? };
+        let waits = waits(&unended, held);
         let state = if waits.is_empty() { LongState::Running } else { LongState::Paused };
         if state != operation.state {
             let reason = (state == LongState::Paused).then_some(Reason::ProfileTestHalted);
@@ -217,11 +217,40 @@ impl Duties {
         }
         Ok(waits)
     }
+}
 
-    /// The profiles that keep an operation from going on; none, if some of its mailboxes can be tested.
-    async fn waits(&self, operation: &LongOperation, held: &HashSet<ProfileId>) -> Result<Vec<ProfileId>> {
-        let unended = self.store.unended_tests(operation.id).await?;
-        let all = unended.iter().all(|(profile, _)| held.contains(profile));
-        Ok(if all { unended.into_iter().map(|(profile, _)| profile).collect() } else { Vec::new() })
+/// The profiles that keep an operation from going on; none, if some of its mailboxes can be tested.
+fn waits(unended: &[UnendedTests], held: &HashSet<ProfileId>) -> Vec<ProfileId> {
+    let all = unended.iter().all(|tests| held.contains(&tests.profile));
+    if all { unended.iter().map(|tests| tests.profile).collect() } else { Vec::new() }
+}
+
+/// For each server that is left alone and of which nobody is being tested: the profiles of all others. One mailbox of its
+/// own goes ahead and is its canary.
+fn without_canary(unended: &[UnendedTests], held: &HashSet<ProfileId>) -> Vec<Vec<ProfileId>> {
+    let needs = |tests: &&UnendedTests| tests.running == 0 && held.contains(&tests.profile);
+    let others = |own: &UnendedTests| {
+        unended.iter().map(|tests| tests.profile).filter(|profile| *profile != own.profile).collect()
+    };
+    unended.iter().filter(needs).map(others).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_server_that_is_left_alone_has_a_canary_of_its_own() {
+        let [a, b, c] = [1, 2, 3].map(ProfileId::new);
+        let tests = |profile, running, waiting| UnendedTests { profile, running, waiting };
+        let (unended, held) = ([tests(a, 1, 4), tests(b, 0, 2), tests(c, 0, 7)], HashSet::from([a, b]));
+        assert_eq!(
+            without_canary(&unended, &held),
+            [vec![a, c]],
+            "that of another one does not stand in for it"
+        );
+        assert_eq!(waits(&unended, &held), [], "the third can be tested");
+        assert_eq!(waits(&unended[..2], &held), [a, b]);
+        assert_eq!(without_canary(&unended[2..], &held), Vec::<Vec<ProfileId>>::new());
     }
 }

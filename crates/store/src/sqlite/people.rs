@@ -20,7 +20,7 @@ use crate::{
     holder::Cycle,
     people::{
         AccountChange, Approval, ConnectionTest, HealthCount, LongOperation, LongState, Mailbox, NewMailbox,
-        People, Profile, Secrets, Selection, Settings, TestItem, WantedPolls,
+        People, Profile, Secrets, Selection, Settings, TestItem, UnendedTests, WantedPolls,
     },
     query::{Filter, Page},
 };
@@ -222,7 +222,7 @@ impl People for SqliteStore {
         self.hand_out_tests(lead, id, limit, held).await
     }
 
-    async fn unended_tests(&self, id: OperationId) -> Result<Vec<(ProfileId, u64)>> {
+    async fn unended_tests(&self, id: OperationId) -> Result<Vec<UnendedTests>> {
         self.unended_by_profile(id).await
     }
 

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     Error, Result,
     fleet::Leadership,
-    people::{LongOperation, LongState, Selection, TestItem, TestOutcome, TestResult},
+    people::{LongOperation, LongState, Selection, TestItem, TestOutcome, TestResult, UnendedTests},
     query::{Page, Position},
 };
 
@@ -90,16 +90,21 @@ impl SqliteStore {
         operation.ok_or_else(|| Error::Corrupt("an operation is gone that was just written".to_owned()))
     }
 
-    pub(super) async fn unended_by_profile(&self, id: OperationId) -> Result<Vec<(ProfileId, u64)>> {
+    pub(super) async fn unended_by_profile(&self, id: OperationId) -> Result<Vec<UnendedTests>> {
         let rows = sqlx::query(
-            "SELECT m.profile_id, count(*) AS n FROM test_item i JOIN mailbox m USING (mailbox_id)
+            "SELECT m.profile_id, count(*) FILTER (WHERE i.state = 'running') AS running,
+               count(*) FILTER (WHERE i.state <> 'running') AS waiting
+             FROM test_item i JOIN mailbox m USING (mailbox_id)
              WHERE i.operation_id = ? AND i.state <> 'ended' AND m.profile_id IS NOT NULL
              GROUP BY m.profile_id ORDER BY m.profile_id",
         )
         .bind(id.key())
         .fetch_all(&self.readers)
         .await?;
-        let count = |row: &SqliteRow| Ok((ProfileId::from_bytes(row.bytes("profile_id")?), row.number("n")?));
+        let count = |row: &SqliteRow| {
+            let profile = ProfileId::from_bytes(row.bytes("profile_id")?);
+            Ok(UnendedTests { profile, running: row.number("running")?, waiting: row.number("waiting")? })
+        };
         rows.iter().map(count).collect()
     }
 

@@ -11,7 +11,10 @@ use mailyard_policy::{
 use mailyard_store::{
     Store,
     holder::{Claimed, Commit},
-    people::{AccountChange, Approval, LongState, NewMailbox, Secrets, Selection, TestOutcome, TestResult},
+    people::{
+        AccountChange, Approval, LongState, NewMailbox, Secrets, Selection, TestOutcome, TestResult,
+        UnendedTests,
+    },
     query::{Filter, Operator},
 };
 
@@ -174,6 +177,10 @@ pub async fn held_profiles_wait(store: Arc<dyn Store>) {
     store.decide_approval(&world.org, &all, Approval::Approved, at(0)).await.unwrap();
     store.start_test(&world.org, RUN, &all, "all", at(1)).await.unwrap();
     assert_eq!(store.advance_test(&world.lead, RUN, 9, &[world.profile]).await.unwrap(), 1);
+    let mut unended = store.unended_tests(RUN).await.unwrap();
+    unended.sort_by_key(|tests| tests.waiting);
+    let tests = |profile, running, waiting| UnendedTests { profile, running, waiting };
+    assert_eq!(unended, [tests(other, 1, 0), tests(world.profile, 0, 2)]);
     let halted = Some(Reason::ProfileTestHalted);
     store.set_operation_state(&world.lead, RUN, LongState::Paused, halted, at(2)).await.unwrap();
     let run = store.operation(RUN).await.unwrap().unwrap();
