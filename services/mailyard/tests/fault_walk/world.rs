@@ -6,7 +6,7 @@ use mailyard::serve::{self, Running};
 use mailyard_ctl::server::Server;
 use mailyard_exchange_sim::{Made, Options, Rule, Scheme, Simulator};
 use mailyard_host::{config::Config, data_dir::DataDir, metrics::Metrics, shutdown::Shutdown, telemetry};
-use mailyard_policy::{breaker, discovery, mailbox, outbox, watch};
+use mailyard_policy::{Timestamp, breaker, discovery, mailbox, outbox, watch};
 use mailyard_tests::{Outcome, hurried};
 use mailyard_wire::{
     FieldMask,
@@ -137,6 +137,9 @@ impl World {
             request_deadline: place.row.on.deadline().map(convert::duration),
             idle_max: Some(convert::duration(settings().sync.idle_max)),
             move_failed: true,
+            // A clock that is wrong for a while does not decide which mail is old.
+            process_email_from: (place.row.on == On::Alone)
+                .then(|| convert::timestamp(Timestamp::from_millis(1))),
             credentials: Some(self.credentials(place)?),
             ca_pem: Some(std::fs::read_to_string(&ready.ca_file)?),
             ..Profile::default()
