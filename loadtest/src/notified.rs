@@ -1,9 +1,6 @@
 //! Mailboxes that are watched by notifications, and polled rarely: how long it takes until new mail is tracked.
 
-use std::{
-    collections::BTreeMap,
-    time::{Duration, Instant},
-};
+use std::{collections::BTreeMap, time::Duration};
 
 use jiff::Timestamp;
 use serde_json::{Value, json};
@@ -11,7 +8,7 @@ use serde_json::{Value, json};
 use crate::{
     Outcome,
     figures::{Bound, Table},
-    stand::{Data, Profile, Sim, Stand, steady},
+    stand::{Data, Profile, Sim, Stand, steady, until},
     told,
     track::{free, tracked},
 };
@@ -24,8 +21,6 @@ const GROUP: u64 = 200;
 const PACE: Duration = Duration::from_millis(100);
 /// Who joins waits for others before a connection is opened anew: twice as long, everybody is told of.
 const GATHERED: Duration = Duration::from_secs(10);
-/// Nothing is waited for longer.
-const LONGEST: Duration = Duration::from_mins(5);
 /// The subjects of delivered messages begin so; a number follows.
 const SUBJECT: &str = "news ";
 
@@ -49,13 +44,8 @@ pub async fn run(stand: &Stand) -> Outcome<Table> {
 
     let before = (tracked(ops).await?, sim.requests("SyncFolderItems").await?);
     let delivered = deliver(&sim, &addresses, messages).await?;
-    let begun = Instant::now();
-    while tracked(ops).await? < before.0 + messages as u64 {
-        if begun.elapsed() > LONGEST {
-            return Err("not all mail was tracked in time".into());
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+    let all = before.0 + messages as u64;
+    until("all mail is tracked", async || Ok(tracked(ops).await? >= all)).await?;
     let polls = sim.requests("SyncFolderItems").await? - before.1;
     let emails = data.ask(&["email", "list", "--filter", "direction = incoming"])?;
     server.stop()?;
@@ -74,13 +64,8 @@ pub async fn run(stand: &Stand) -> Outcome<Table> {
 }
 
 async fn everybody_is_watched(sim: &Sim, mailboxes: u64) -> Outcome {
-    let begun = Instant::now();
-    while sim.watched().await? != (mailboxes, mailboxes.div_ceil(GROUP)) {
-        if begun.elapsed() > LONGEST {
-            return Err(format!("{:?} subscriptions and streams after minutes", sim.watched().await?).into());
-        }
-        tokio::time::sleep(Duration::from_millis(200)).await;
-    }
+    let streams = mailboxes.div_ceil(GROUP);
+    until("everybody is watched", async || Ok(sim.watched().await? == (mailboxes, streams))).await?;
     tokio::time::sleep(GATHERED).await;
     Ok(())
 }

@@ -142,6 +142,21 @@ impl<'a> Profile<'a> {
     }
 }
 
+/// Waits until it is so.
+///
+/// # Errors
+/// It takes too long, or cannot be found out.
+pub async fn until(what: &str, mut is: impl AsyncFnMut() -> Outcome<bool>) -> Outcome {
+    let begun = Instant::now();
+    while !is().await? {
+        if begun.elapsed() > LONGEST {
+            return Err(format!("in vain: {what}").into());
+        }
+        tokio::time::sleep(Duration::from_millis(200)).await;
+    }
+    Ok(())
+}
+
 /// Settings of a server that polls every mailbox at this period, whatever happens in it.
 pub fn steady(period: &str) -> Vec<String> {
     let keys = ["active_period", "active_min", "active_max", "idle_max"];
@@ -263,14 +278,8 @@ impl Sim {
     /// # Errors
     /// It takes too long.
     pub async fn saw(&self, operation: &str, count: u64) -> Outcome {
-        let begun = Instant::now();
-        while self.requests(operation).await? < count {
-            if begun.elapsed() > LONGEST {
-                return Err(format!("{count} of {operation} were not seen in time").into());
-            }
-            tokio::time::sleep(Duration::from_millis(200)).await;
-        }
-        Ok(())
+        let what = format!("{count} of {operation} are seen");
+        until(&what, async || Ok(self.requests(operation).await? >= count)).await
     }
 }
 

@@ -3,6 +3,7 @@
 //! A mailbox has at most one thing under way: a turn of an operation, a test, or the writing of what came of it.
 //! Results name their attempt; one that is late, doubled or of somebody else's changes nothing.
 
+mod notices;
 mod results;
 mod rules;
 mod text;
@@ -12,18 +13,20 @@ use std::time::Duration;
 
 pub use rules::Rules;
 
+use self::notices::Notices;
 use crate::{
     id::{Attempt, MailboxId, OperationId},
     operation::{Health, Kind, Method, NextRun, Operation, State, Why},
     reason::Reason,
     time::Timestamp,
 };
+
 /// A wait after something on our own side failed, such as the database; it is not stored.
 const OWN_GAP: Duration = Duration::from_secs(10);
 
-/// Empty cycles in a row after which the period grows by one step.
 /// So many cycles of a mailbox are remembered, stored and told.
 pub const CYCLES: usize = 16;
+/// Empty cycles in a row after which the period grows by one step.
 const QUIET_CYCLES: u8 = 3;
 
 /// What people want of the mailbox, as far as its machine is concerned.
@@ -237,18 +240,6 @@ pub struct Mailbox {
     notices: Notices,
 }
 
-/// What notifications brought forward.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-struct Notices {
-    /// Mail came since the last poll began.
-    mail: bool,
-    /// Mail may have come unsaid since the last poll began. Many are watched at once: each waits for its turn among them.
-    no_later_than: Option<Timestamp>,
-    /// The last poll was brought forward.
-    hurried: bool,
-    polled_last: Option<Timestamp>,
-}
-
 /// What a step has gathered for the store.
 #[derive(Default)]
 struct Changes {
@@ -327,11 +318,8 @@ impl Mailbox {
             Event::OutgoingDue => self.outgoing_is_due(now),
             Event::Canary => self.hurry_canary(now),
             Event::Reopened => self.resume_tests(now),
-            Event::Notified => self.notices.mail = true,
-            Event::Watched => {
-                let period = rules.active_period.max(rules.minimum_interval);
-                self.notices.no_later_than = Some(crate::operation::turn(self.id, period, now));
-            }
+            Event::Notified => self.notices.mail_came(),
+            Event::Watched => self.notices.watched(rules, self.id, now),
             Event::Ended(attempt, outcome) => match self.under_way {
                 UnderWay::Run(current, work) if current == attempt => {
                     self.under_way = UnderWay::Nothing;
@@ -358,7 +346,7 @@ impl Mailbox {
             self.apply(rules, &wanted, now, &mut changes);
         }
         self.finish_polls();
-        self.heed_notification(rules, now);
+        self.notices.bring_forward(rules, &mut self.due[Kind::Incoming as usize], now);
         let mut effect = None;
         if self.kept == before && !changes.is_worth_writing() {
             effect = self.run_due(rules, now);
@@ -412,7 +400,7 @@ impl Mailbox {
                 let kind = self.most_due(now)?;
                 match kind {
                     Kind::Incoming => {
-                        self.poll_begins(now);
+                        self.notices.poll_begins(self.due[Kind::Incoming as usize], now);
                         break Work::Incoming;
                     }
                     Kind::Outgoing => {
@@ -465,34 +453,14 @@ impl Mailbox {
     }
 
     fn plan(&mut self, rules: &Rules, kind: Kind, now: Timestamp) {
-        // A poll that came early takes the place of the one that would come too soon after it.
-        let early = self.notices.polled_last.filter(|_| kind == Kind::Incoming && self.notices.hurried);
-        let from = early
-            .map_or(now, |last| (last + rules.minimum_interval).clamp(now, now + rules.minimum_interval));
+        let from = match kind {
+            Kind::Incoming => self.notices.plan_from(rules, now),
+            Kind::Outgoing | Kind::Act => now,
+        };
         let pace = rules.pace();
         let next = self.operation(kind).next_run(self.id, &pace, from);
         self.due[kind as usize] =
             next.map(|next| NextRun { at: next.at.min(now + pace.longest_wait), ..next });
-    }
-
-    fn poll_begins(&mut self, now: Timestamp) {
-        let due = self.due[Kind::Incoming as usize];
-        let hurried = due.is_some_and(|next| next.why == Why::Notified);
-        self.notices = Notices { hurried, polled_last: Some(now), ..Notices::default() };
-    }
-
-    /// Mail came, or may have: its poll need not wait for its turn. What waits for another reason goes on waiting.
-    fn heed_notification(&mut self, rules: &Rules, now: Timestamp) {
-        let gap = rules.notified_gap.max(rules.minimum_interval);
-        let soon = self.notices.polled_last.map_or(now, |last| (last + gap).clamp(now, now + gap));
-        let soon = Some(soon).filter(|_| self.notices.mail);
-        let Some(at) = soon.into_iter().chain(self.notices.no_later_than).min() else { return };
-        if let Some(next) = &mut self.due[Kind::Incoming as usize]
-            && matches!(next.why, Why::Phase | Why::MinimumInterval | Why::Notified)
-            && at < next.at
-        {
-            *next = NextRun { at, why: Why::Notified };
-        }
     }
 
     fn is_running_well(&self, kind: Kind) -> bool {

@@ -91,6 +91,26 @@ async fn told(stage: &Stage, changes: &[(&'static str, String)]) -> Outcome<Stri
     Ok(lines.trim_end().to_owned())
 }
 
+/// Plants one after the other, and holds each against what is told of it.
+async fn holds<F: AsRef<str>>(
+    stage: &Stage,
+    cases: impl IntoIterator<Item = (&'static str, F, Vec<(&'static str, String)>, &'static str)>,
+) -> Outcome {
+    let mut wrong = String::new();
+    for (what, fault, changes, expected) in cases {
+        if !fault.as_ref().is_empty() {
+            stage.simulator.fault(rule(fault.as_ref())?)?;
+        }
+        let told = told(stage, &changes).await?;
+        stage.simulator.clear_faults();
+        if told != expected {
+            writeln!(wrong, "{what}: {told:?} and not {expected:?}")?;
+        }
+    }
+    assert_eq!(wrong, "");
+    Ok(())
+}
+
 #[tokio::test]
 async fn each_planted_fault_has_its_step_and_reason() -> Outcome {
     let stage = Stage::start(&[Scheme::Basic]).await?;
@@ -169,18 +189,7 @@ async fn each_planted_fault_has_its_step_and_reason() -> Outcome {
     ] {
         cases.push((what, fault, vec![], expected));
     }
-    let mut wrong = String::new();
-    for (what, fault, changes, expected) in cases {
-        if !fault.is_empty() {
-            stage.simulator.fault(rule(fault)?)?;
-        }
-        let told = told(&stage, &changes).await?;
-        stage.simulator.clear_faults();
-        if told != expected {
-            writeln!(wrong, "{what}: {told:?} and not {expected:?}")?;
-        }
-    }
-    assert_eq!(wrong, "");
+    holds(&stage, cases).await?;
     stage.simulator.shutdown().await;
     Ok(())
 }
@@ -200,8 +209,7 @@ async fn each_fault_of_a_handshake_has_its_reason() -> Outcome {
 async fn a_server_is_looked_for_and_each_fault_of_that_is_told() -> Outcome {
     let stage = Stage::start(&[Scheme::Basic]).await?;
     let led = |to: &str| format!(r#"{{"kind":"redirect_url","target":"{to}"}}"#);
-    let mut wrong = String::new();
-    for (what, fault, change, expected) in [
+    let cases = [
         ("nothing", String::new(), None, ""),
         (
             "an address that is none",
@@ -239,19 +247,13 @@ async fn a_server_is_looked_for_and_each_fault_of_that_is_told() -> Outcome {
             Some(("--password-file", stage.path("wrong"))),
             "authenticate failure PROFILE_AUTH_REJECTED",
         ),
-    ] {
-        if !fault.is_empty() {
-            stage.simulator.fault(rule(&fault)?)?;
-        }
+    ];
+    let cases = cases.map(|(what, fault, change, expected)| {
         let mut changes = vec![("--url", String::new()), ("--autodiscover", "true".to_owned())];
         changes.extend(change);
-        let told = told(&stage, &changes).await?;
-        stage.simulator.clear_faults();
-        if told != expected {
-            writeln!(wrong, "{what}: {told:?} and not {expected:?}")?;
-        }
-    }
-    assert_eq!(wrong, "");
+        (what, fault, changes, expected)
+    });
+    holds(&stage, cases).await?;
     stage.simulator.shutdown().await;
     Ok(())
 }

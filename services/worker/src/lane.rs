@@ -237,8 +237,8 @@ impl Lane {
         Ok(true)
     }
 
-    /// A place for one turn, once one is free. With a gate for all there are as many as connections: more turns would wait for one another
-    /// at the gate, and keep those of other profiles from beginning.
+    /// A place for one turn, once one is free. With a gate for all there are as many as connections: more turns would
+    /// wait for one another at the gate, and keep those of other profiles from beginning.
     pub async fn place(&self) -> Option<SemaphorePermit<'_>> {
         // It is never closed.
         self.places.acquire().await.ok()

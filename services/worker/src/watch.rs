@@ -64,11 +64,12 @@ impl Servers {
         self.0.retain(|_, groups| groups.iter().next().is_some());
     }
 
-    fn groups(&self) -> impl Iterator<Item = (Key, &BTreeSet<MailboxId>)> {
-        let of = |(server, groups): (&Option<Arc<str>>, _)| (server.clone(), groups);
-        self.0.iter().map(of).flat_map(|(server, groups): (_, &Groups)| {
-            groups.iter().map(move |(number, members)| ((server.clone(), number), members))
-        })
+    fn groups(&self) -> BTreeMap<Key, &BTreeSet<MailboxId>> {
+        let mut all = BTreeMap::new();
+        for (server, groups) in &self.0 {
+            all.extend(groups.iter().map(|(number, members)| ((server.clone(), number), members)));
+        }
+        all
     }
 }
 
@@ -85,8 +86,9 @@ pub(crate) async fn run(shared: Arc<Shared>, lane: Arc<Lane>) {
         }
         let watched = lane.watched();
         servers.set(&shared.settings.watch, &watched);
-        streams.retain(|key, _| servers.groups().any(|(known, _)| known == *key));
-        for (key, group) in servers.groups() {
+        let groups = servers.groups();
+        streams.retain(|key, _| groups.contains_key(key));
+        for (key, group) in groups {
             let address = |id: &MailboxId| Some((*id, watched.get(id)?.address.clone()));
             let members: Members = group.iter().filter_map(address).collect();
             let url = key.0.clone();

@@ -11,7 +11,7 @@ use crate::{id::MailboxId, time::Timestamp};
 /// What shall be done next.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Step {
-    /// Subscribe this mailbox. Once that is done it is polled: what came before is not told.
+    /// Subscribe this mailbox.
     Subscribe(MailboxId),
     /// End the subscription of a mailbox that has left.
     Unsubscribe(MailboxId),

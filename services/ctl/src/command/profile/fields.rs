@@ -180,13 +180,15 @@ impl Fields {
     }
 
     fn choices(&self, profile: &mut admin::Profile, paths: &mut Paths) {
-        if let Some(flag) = self.move_failed {
-            paths.push("move_failed".to_owned());
-            profile.move_failed = flag;
-        }
-        if let Some(flag) = self.streaming {
-            paths.push("streaming".to_owned());
-            profile.streaming = flag;
+        let flags = [
+            ("move_failed", self.move_failed, &mut profile.move_failed),
+            ("streaming", self.streaming, &mut profile.streaming),
+        ];
+        for (path, flag, field) in flags {
+            if let Some(flag) = flag {
+                paths.push(path.to_owned());
+                *field = flag;
+            }
         }
         if self.alert_owner.is_some() {
             paths.push("alert_owner".to_owned());
