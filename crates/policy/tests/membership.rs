@@ -214,3 +214,20 @@ fn who_leaves_tells_the_store_first_and_goes_when_nothing_is_left() {
     let effects = member.step(member::Event::Released(Epoch(1), true), at(1800));
     assert!(effects.contains(&member::Effect::Gone), "{effects:?}");
 }
+
+#[test]
+fn what_was_dropped_at_the_end_of_a_lease_is_waited_for_before_its_shard_is_given_back() {
+    let shard = grant(1, false).shard;
+    let release = member::Effect::Release(shard, Epoch(1));
+    for lapse in [member::Event::ClockJumped, member::Event::Tick] {
+        let mut member = welcomed(at(100));
+        member.step(desired(1, vec![grant(1, false)]), at(200));
+        let lapsed = if lapse == member::Event::ClockJumped { 300 } else { 30_000 };
+        member.step(lapse, at(lapsed));
+        member.step(member::Event::Renewed(at(lapsed), Renewal::Accepted), at(lapsed + 10));
+        member.step(desired(2, vec![grant(1, true)]), at(lapsed + 20));
+        assert_eq!(member.step(member::Event::Drained(Epoch(1)), at(lapsed + 30)), []);
+        assert!(!member.step(member::Event::Tick, at(lapsed + 19_999)).contains(&release));
+        assert!(member.step(member::Event::Tick, at(lapsed + 20_000)).contains(&release));
+    }
+}

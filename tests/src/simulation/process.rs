@@ -1,7 +1,11 @@
 //! A worker's process: the member that decides, and what carries out its decisions. What a mailbox's actor does is
 //! played: it polls at its phase, commits what it found, and asks the store again after an unknown outcome.
 
-use std::{collections::BTreeMap, ops::Range, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    ops::Range,
+    time::Duration,
+};
 
 use mailyard_policy::{
     BootTime,
@@ -81,6 +85,8 @@ pub struct Process {
     calls: BTreeMap<u64, Request>,
     numbers: u64,
     draining: Vec<Epoch>,
+    /// Grants that go away or are gone: nothing begins under them again.
+    left: BTreeSet<Epoch>,
     claim: BootTime,
     compare: BootTime,
     beat: BootTime,
@@ -103,6 +109,7 @@ impl Process {
             calls: BTreeMap::new(),
             numbers: 0,
             draining: Vec::new(),
+            left: BTreeSet::new(),
             claim: now,
             compare: now,
             beat: now,
@@ -185,6 +192,10 @@ impl Process {
 
     /// Tells of grants of which nothing runs here any more.
     fn drained(&mut self, now: BootTime) -> Vec<Act> {
+        if self.asks(|request| matches!(request, Request::Claim(_))) {
+            // It may bring a mailbox under a grant that goes away.
+            return Vec::new();
+        }
         let busy = |epoch: &Epoch| {
             if self.options.mutation == Some(Mutation::NoDrain) {
                 return false;
@@ -223,6 +234,7 @@ impl Process {
             }
             Effect::Drain(_, epoch) => {
                 self.draining.push(epoch);
+                self.left.insert(epoch);
                 self.drained(now)
             }
             Effect::Release(shard, epoch) => self.ask(Request::Release(shard, epoch)),
@@ -280,6 +292,9 @@ impl Process {
 
     fn hold(&mut self, claimed: Claimed, now: BootTime) {
         let Claimed { fence, cursor, .. } = claimed;
+        if self.left.contains(&fence.epoch) {
+            return;
+        }
         let due = next_phase(fence.mailbox, self.options.period, now);
         self.mailboxes.insert(fence.mailbox, Held { fence, cursor, due, work: Work::Waits });
     }
@@ -289,15 +304,18 @@ impl Process {
         let ours = |mailbox: &Mailbox, nonce: &Nonce| {
             self.mailboxes.get(mailbox).is_some_and(|held| held.fence.nonce == *nonce)
         };
-        let missing: Vec<Mailbox> = standing
+        let held = |mailbox: &Mailbox, held: &Held| standing.contains(&(*mailbox, held.fence.nonce));
+        let lost: Vec<Mailbox> = standing
             .iter()
             .filter(|(mailbox, nonce)| !ours(mailbox, nonce))
             .map(|(mailbox, _)| *mailbox)
             .collect();
-        if missing.is_empty() || self.asks(|request| matches!(request, Request::Claim(_))) {
+        let draining = self.draining.clone();
+        self.mailboxes.retain(|mailbox, row| draining.contains(&row.fence.epoch) || held(mailbox, row));
+        if lost.is_empty() || self.asks(|request| matches!(request, Request::Claim(_))) {
             return Vec::new();
         }
-        self.ask(Request::Claim(missing))
+        self.ask(Request::Claim(lost))
     }
 
     fn committed(&mut self, fence: Fence, mails: Range<u64>, reply: &Reply) -> Vec<Act> {

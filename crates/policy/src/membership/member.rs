@@ -147,6 +147,11 @@ pub struct Member {
     rules: Rules,
     hello: Hello,
     lease: Lease,
+    /// What was under way when the lease was relied on last and not any more: it was dropped here, and may be worked at
+    /// by the mail server until then.
+    worked_at: BootTime,
+    /// The lease was relied on at the last event.
+    relied: bool,
     /// The store knows it: it was welcomed once.
     registered: bool,
     renew: BootTime,
@@ -168,6 +173,8 @@ impl Member {
             rules,
             hello,
             lease: Lease::default(),
+            worked_at: now,
+            relied: false,
             registered: false,
             renew: now,
             session: Session::Closed { until: now },
@@ -203,6 +210,7 @@ impl Member {
         if self.lease.is_lost() {
             return effects;
         }
+        self.note_lapse(now);
         match event {
             Event::Tick => self.tick(now, &mut effects),
             Event::Progress(progress) => self.beat(progress, &mut effects),
@@ -214,9 +222,10 @@ impl Member {
             Event::Renewed(sent, renewal) => self.renewed(sent, renewal, &mut effects),
             Event::ClockJumped => {
                 self.lease = self.lease.step(&self.rules.lease, lease::Event::ClockJumped);
+                self.note_lapse(now);
                 self.renew(now, &mut effects);
             }
-            Event::Drained(epoch) => self.release(epoch, &mut effects),
+            Event::Drained(epoch) => self.release(epoch, now, &mut effects),
             Event::Released(epoch, true) => {
                 self.leaving.remove(&epoch);
                 self.held.retain(|_, grant| grant.epoch != epoch);
@@ -260,7 +269,7 @@ impl Member {
             matches!(stage, Stage::Again(at) if now >= *at).then_some(*epoch)
         };
         let due: Vec<Epoch> = self.leaving.iter().filter_map(due).collect();
-        due.into_iter().for_each(|epoch| self.release(epoch, effects));
+        due.into_iter().for_each(|epoch| self.release(epoch, now, effects));
         if matches!(self.departure, Departure::Again(at) if now >= at) {
             self.leave(effects);
         }
@@ -389,13 +398,25 @@ impl Member {
         });
     }
 
-    fn release(&mut self, epoch: Epoch, effects: &mut Vec<Effect>) {
-        if let Some((shard, stage)) = self.leaving.get_mut(&epoch)
-            && *stage != Stage::Releasing
-        {
-            *stage = Stage::Releasing;
-            effects.push(Effect::Release(*shard, epoch));
+    /// Whoever is given the shard may ask the mail server at once: nothing of ours is worked at there any more.
+    fn release(&mut self, epoch: Epoch, now: BootTime, effects: &mut Vec<Effect>) {
+        match self.leaving.get_mut(&epoch) {
+            Some((_, stage)) if now < self.worked_at => *stage = Stage::Again(self.worked_at),
+            Some((shard, stage)) if *stage != Stage::Releasing => {
+                *stage = Stage::Releasing;
+                effects.push(Effect::Release(*shard, epoch));
+            }
+            Some(_) | None => {}
         }
+    }
+
+    /// When the lease ends, what is under way is dropped.
+    fn note_lapse(&mut self, now: BootTime) {
+        let relies = self.lease.reads_until(now).is_some();
+        if self.relied && !relies {
+            self.worked_at = now + self.rules.lease.request_deadline;
+        }
+        self.relied = relies;
     }
 
     /// The store is told before anything is given back: else it would be given away, or here again.
