@@ -1,6 +1,9 @@
 //! How long a plan takes: who holds which shard, with many mailboxes on many workers.
 
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 use mailyard_policy::{
     Timestamp,
@@ -33,10 +36,10 @@ pub fn run(stand: &Stand) -> Outcome<Table> {
     settled.settle();
     settled.is_whole()?;
     let mut left = settled.clone();
-    left.dies();
+    let orphans = left.dies();
     let mut joined = settled.clone();
     joined.workers.push(worker(workers));
-    (0..3).for_each(|_| _ = joined.look());
+    (0..2).for_each(|_| _ = joined.look());
     for (what, cluster) in [
         ("nobody holds anything", &fresh),
         ("nothing to do", &settled),
@@ -45,6 +48,18 @@ pub fn run(stand: &Stand) -> Outcome<Table> {
     ] {
         let runs: Vec<f64> = (0..stand.rounds).map(|_| cluster.millis()).collect();
         table.single(what, "ms", &runs).bound(Bound::AtMost(MOST_MILLIS));
+    }
+    let after = |mut cluster: Cluster| {
+        cluster.settle();
+        (cluster.moved_from(&settled), cluster)
+    };
+    let (moved, left) = after(left);
+    table.single("a worker died: moved / its shards", "1", &[moved / orphans]).bound(Bound::AtMost(1.05));
+    let (moved, joined) = after(joined);
+    let share = settled.shards.len() as f64 / f64::from(workers + 1);
+    table.single("a worker came: moved / its share", "1", &[moved / share]).bound(Bound::AtMost(1.0));
+    for (what, cluster) in [("settled", &settled), ("a worker died", &left), ("a worker came", &joined)] {
+        table.single(format!("{what}: largest load / mean"), "1", &[cluster.unevenness()]);
     }
     Ok(told(table))
 }
@@ -137,11 +152,25 @@ impl Cluster {
         }
     }
 
-    fn dies(&mut self) {
+    /// The last worker is dead. Returns how many shards it had.
+    fn dies(&mut self) -> f64 {
         let gone = self.workers.pop().map(|worker| worker.incarnation);
-        for placed in self.shards.iter_mut().filter(|placed| placed.owner == gone) {
-            placed.owner = None;
+        let orphans = self.shards.iter_mut().filter(|placed| placed.owner == gone);
+        orphans.map(|placed| placed.owner = None).count() as f64
+    }
+
+    fn moved_from(&self, before: &Self) -> f64 {
+        let pairs = self.shards.iter().zip(&before.shards);
+        pairs.filter(|(now, before)| now.owner != before.owner).count() as f64
+    }
+
+    fn unevenness(&self) -> f64 {
+        let mut loads: BTreeMap<Option<Incarnation>, f64> = BTreeMap::new();
+        for placed in &self.shards {
+            *loads.entry(placed.owner).or_default() += f64::from(placed.weight);
         }
+        let sum: f64 = loads.values().sum();
+        loads.into_values().fold(0.0, f64::max) * self.workers.len() as f64 / sum
     }
 
     fn is_whole(&self) -> Outcome {

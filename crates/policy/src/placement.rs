@@ -240,12 +240,15 @@ pub enum Held {
     ColdStart,
     /// A worker's lease is overdue: nothing is levelled.
     Suspect,
+    /// Shards are kept for a worker that may be back in a moment: nothing is levelled.
+    Away,
     /// Workers run several builds, and one came or went lately: nothing is levelled.
     Deploy,
 }
 
 words! {
-    Held: Frozen = "frozen", Silence = "silence", ColdStart = "cold_start", Suspect = "suspect", Deploy = "deploy";
+    Held: Frozen = "frozen", Silence = "silence", ColdStart = "cold_start", Suspect = "suspect", Away = "away",
+        Deploy = "deploy";
 }
 
 /// What is to be done, in this order.
@@ -293,11 +296,12 @@ pub fn plan(rules: &Rules, mut memory: Memory, view: &View<'_>) -> (Plan, Memory
         return (Plan { steps: Vec::new(), held: Some(held), waiting }, memory);
     }
     let bins = Bins::new(rules, &memory, view);
-    let held = memory.unlevelled(rules, view);
+    let unlevelled = memory.unlevelled(rules, view);
     let mut draft = Draft::new(rules, view, memory, bins);
     draft.keep_where_they_are();
     draft.give_away();
     draft.move_as_told();
+    let held = unlevelled.or_else(|| draft.is_somebody_away());
     draft.tilt(held);
     if held.is_none() {
         draft.level();

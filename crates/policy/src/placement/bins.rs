@@ -158,14 +158,15 @@ impl<'a> Bins<'a> {
         self.by_incarnation.get(&incarnation).copied()
     }
 
-    /// Where a shard belongs: among the bins with room one of the newest build, of these the one with the highest
-    /// score; without room the least loaded.
+    /// Where a shard belongs: among the bins with room one of the newest build, of these one that has too little, of
+    /// these the one with the highest score; without room the least loaded. What has too little comes first because
+    /// levelling would have to fill it up otherwise.
     pub(super) fn best(&self, rules: &Rules, shard: &Placed) -> Option<usize> {
         let takers = || self.takers.values().map(|at| (*at, &self.list[*at]));
         let roomy = takers().filter(|(_, bin)| bin.has_room(rules, shard.weight));
-        let score = |bin: &Bin<'_>| (bin.newest, bin.score(shard.shard));
-        let best = roomy.map(|(at, bin)| (score(bin), at)).max_by(|((newest, score), at), (other, than)| {
-            newest.cmp(&other.0).then(score.total_cmp(&other.1)).then(than.cmp(at))
+        let score = |bin: &Bin<'_>| ((bin.newest, bin.tilt(rules) < 0), bin.score(shard.shard));
+        let best = roomy.map(|(at, bin)| (score(bin), at)).max_by(|((first, score), at), (other, than)| {
+            first.cmp(&other.0).then(score.total_cmp(&other.1)).then(than.cmp(at))
         });
         let least = || takers().min_by_key(|(at, bin)| (bin.ratio(), Reverse(bin.newest), *at));
         best.map(|(_, at)| at).or_else(|| least().map(|(at, _)| at))

@@ -85,6 +85,11 @@ impl<'a> Draft<'a> {
         }
     }
 
+    /// What is not given away although somebody could have it is kept for a worker that is away.
+    pub(super) fn is_somebody_away(&self) -> Option<Held> {
+        (self.waiting > 0).then_some(Held::Away)
+    }
+
     /// Who is to have a free shard, whatever the loads are.
     fn belongs(&self, shard: &Placed) -> Option<(usize, Why)> {
         let taker = |worker: &WorkerId| self.bins.taker(worker);

@@ -14,11 +14,11 @@ fn chance(seed: u64) -> f64 {
     ((id::hash(&seed.to_be_bytes()) >> 11) + 1) as f64 / (1_u64 << 53) as f64
 }
 
-/// What 4,096 shards cost that hold a quarter of a million mailboxes: log-normal (sigma 1.2), one in 20,000 costs 200 times as
+/// What 4,096 shards cost that hold a million mailboxes: log-normal (sigma 1.2), one in 20,000 costs 200 times as
 /// much.
 fn weights() -> Vec<u32> {
     let mut weights = vec![0.0; usize::from(id::SHARDS)];
-    for mailbox in 0..250_000_u64 {
+    for mailbox in 0..1_000_000_u64 {
         let normal = (-2.0 * chance(3 * mailbox).ln()).sqrt()
             * (std::f64::consts::TAU * chance(3 * mailbox + 1)).cos();
         let hot = if mailbox % 20_000 == 7 { 200.0 } else { 1.0 };

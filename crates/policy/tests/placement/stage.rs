@@ -129,6 +129,12 @@ impl Stage {
         panic!("the plan never comes to rest");
     }
 
+    /// Another leader goes on: what was asked for lately is not known to it.
+    pub fn forgets(&mut self) {
+        self.memory = Memory::default();
+        self.asked.clear();
+    }
+
     /// A worker's process is dead: what it held is free.
     pub fn dies(&mut self, number: u32) -> usize {
         self.ends(number, None)
@@ -191,8 +197,7 @@ impl Stage {
     }
 
     fn carry_out(&mut self, step: &Step) {
-        let placed =
-            self.shards.iter_mut().find(|placed| placed.shard == step.shard).expect("a shard that is known");
+        let placed = &mut self.shards[usize::from(step.shard.get())];
         match &step.action {
             Action::Grant { worker, to } => {
                 self.epochs += 1;
