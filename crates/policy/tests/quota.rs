@@ -83,7 +83,7 @@ impl World {
         let row = Ledger::whole(budget, owner);
         world.rows.insert(owner, row);
         world.ledger = Ledger::new(budget, [row]);
-        world.processes.get_mut(&owner).expect("it was started").held = Held::whole(budget);
+        world.processes.entry(owner).and_modify(|found| found.held = Held::whole(budget));
         (1..workers).for_each(|_| world.start(true));
         world
     }

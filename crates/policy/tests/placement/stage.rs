@@ -29,7 +29,7 @@ pub fn worker(number: u32) -> Candidate {
 }
 
 pub fn shard(number: u16) -> ShardId {
-    ShardId::new(number).expect("there is such a shard")
+    ShardId::new(number).unwrap_or_else(|| panic!("there is no shard {number}"))
 }
 
 /// The cluster.
@@ -142,10 +142,11 @@ impl Stage {
 
     /// A worker ends cleanly: what it held is kept for it for a while.
     pub fn leaves(&mut self, number: u32, kept: Duration) -> usize {
-        self.ends(number, Some(Reservation { worker: name(number), until: self.now + kept }))
+        let kept = Reservation { worker: name(number), until: self.now + kept };
+        self.ends(number, Some(&kept))
     }
 
-    fn ends(&mut self, number: u32, reserved: Option<Reservation>) -> usize {
+    fn ends(&mut self, number: u32, reserved: Option<&Reservation>) -> usize {
         let gone: BTreeSet<Incarnation> = self
             .workers
             .extract_if(.., |found| found.worker == name(number))
@@ -155,7 +156,7 @@ impl Stage {
         for placed in
             self.shards.iter_mut().filter(|placed| placed.owner.is_some_and(|owner| gone.contains(&owner)))
         {
-            (placed.owner, placed.revoking, placed.reserved) = (None, false, reserved.clone());
+            (placed.owner, placed.revoking, placed.reserved) = (None, false, reserved.cloned());
             count += 1;
         }
         count
@@ -232,7 +233,7 @@ impl Stage {
                 }
                 Action::Revoke { to, .. } => {
                     assert!(placed.owner.is_some() && !placed.revoking, "{step}");
-                    let to = self.workers.iter().filter(|found| found.worker == *to).next_back();
+                    let to = self.workers.iter().rfind(|found| found.worker == *to);
                     let to = to.unwrap_or_else(|| panic!("{step}: nobody there"));
                     self.check_taker(&to.worker, to.incarnation, step);
                     self.check_levelled(step, plan);
