@@ -429,8 +429,8 @@ fn shares_follow_demand_and_waver_no_more_than_they_must() {
         let mut changes = 0;
         for _ in 0..40 {
             for (number, demand) in demands.into_iter().enumerate() {
-                let row =
-                    ledger.rows().find(|row| row.worker == process(number as u32)).expect("it has a row");
+                let row = ledger.rows().find(|row| row.worker == process(number as u32));
+                let row = row.unwrap_or_else(|| panic!("{number} has no row"));
                 let in_flight = demand.min(row.new);
                 changes += ledger
                     .step(reported(number as u32, row.version, in_flight, demand - in_flight))
