@@ -4,6 +4,7 @@ pub mod collector;
 pub mod credentials;
 pub mod kill;
 pub mod process;
+pub mod simulation;
 pub mod stranger;
 pub mod tenant;
 

@@ -64,6 +64,24 @@ impl Failure {
         Self { reason, execution, back_off: None, code: None, detail: detail.into() }
     }
 
+    /// What it means of an item while the mailbox is well: servers say of an item that they cannot read what they say of
+    /// a mailbox that they cannot read just now (`ErrorInternalServerError`).
+    #[must_use]
+    pub(crate) fn of_lone_item(self) -> Self {
+        self.instead(Reason::MailboxTransientError, Reason::ItemTransientError)
+    }
+
+    /// What it means where no item was asked for.
+    #[must_use]
+    pub(crate) fn of_folder(self) -> Self {
+        self.instead(Reason::ItemNotAttempted, Reason::MailboxTransientError)
+    }
+
+    fn instead(self, found: Reason, meant: Reason) -> Self {
+        let reason = if self.reason == found { meant } else { self.reason };
+        Self { reason, ..self }
+    }
+
     /// True if other items of the same answer may be well.
     pub fn is_of_item(&self) -> bool {
         self.reason.scope() == Scope::Item

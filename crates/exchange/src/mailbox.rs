@@ -107,7 +107,8 @@ impl Mailbox {
         max: u16,
         shape: Shape,
     ) -> Result<Answer<SyncPage>, Failure> {
-        let answer = self.one(&SyncFolderItems { folder, cursor, max, shape }).await?;
+        let answer = self.one(&SyncFolderItems { folder, cursor, max, shape }).await;
+        let answer = answer.map_err(Failure::of_folder)?;
         // A page that names no next one would make the folder begin anew without end.
         if answer.value.cursor.len() < 2 {
             return Err(unusable("the page of changes holds no sync state"));
@@ -157,7 +158,7 @@ impl Mailbox {
     ) -> Result<Answer<Streamed>, Failure> {
         let operation = GetItem { ids: slice::from_ref(id), properties: OF_CONTENT, content: true };
         let reply = self.client.call_streaming(&self.address, &operation, sink).await?;
-        let Answer { value, date, version } = reply.answer()?;
+        let Answer { value, date, version } = reply.answer().map_err(Failure::of_lone_item)?;
         let (item, content) = with_content(value)?;
         for piece in content.bytes.chunks(CHUNK) {
             sink.take(piece.to_vec()).await?;
@@ -228,7 +229,8 @@ impl Mailbox {
     pub async fn get_folder(&self, folder: &Folder) -> Result<Answer<FolderInfo>, Failure> {
         let missing = || unusable("the answer holds no folder");
         self.one(&GetFolder { folder })
-            .await?
+            .await
+            .map_err(Failure::of_folder)?
             .and_then(|folders| folders.into_iter().next().ok_or_else(missing))
     }
 
@@ -317,6 +319,7 @@ impl Mailbox {
             let detail = "the answer ends before this item";
             Err(Failure::new(Reason::ItemNotAttempted, Execution::Not, detail))
         });
+        blame(&mut value);
         Ok(Answer { value, date, version })
     }
 
@@ -338,6 +341,19 @@ impl Mailbox {
             |folder: &FolderInfo| folder.name.as_deref().is_some_and(|name| name.to_lowercase() == lower);
         let found = value.into_iter().find(named).and_then(|folder| folder.id);
         Ok(found.map(|value| Answer { value, date, version }))
+    }
+}
+
+/// Who is to blame for what fails of a batch: items that fail beside others that come through do so by themselves, and
+/// so does a lone one of a mailbox that was read just now. Where nothing comes through, the mailbox fails.
+fn blame<T>(parts: &mut [Result<T, Failure>]) {
+    if parts.len() > 1 && parts.iter().all(Result::is_err) {
+        return;
+    }
+    for part in parts.iter_mut() {
+        if let Err(failure) = part {
+            *failure = failure.clone().of_lone_item();
+        }
     }
 }
 

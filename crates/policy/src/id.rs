@@ -95,6 +95,8 @@ ids! {
     AlertId;
     /// One process of a worker: new at each start.
     Incarnation;
+    /// A folder that one process at a time has to itself, by its lock.
+    Volume;
     /// A word that only the holder of one grant or term knows, beside its number.
     Nonce;
     /// An upload of a large body that is not a blob yet.

@@ -40,10 +40,10 @@ impl Rules {
         self.request_deadline + Duration::from_millis(500)
     }
 
-    /// The share of a renewal that its process relies on.
-    fn relied_on(&self) -> Duration {
+    /// The share of a promise of the store that is relied on, with another clock than the store's.
+    pub fn relied_on(&self, promised: Duration) -> Duration {
         let permille = 1000_u32.saturating_sub(2 * self.clock_rate_permille);
-        (self.ttl * permille / 1000).saturating_sub(self.guard)
+        (promised * permille / 1000).saturating_sub(self.guard)
     }
 }
 
@@ -76,7 +76,7 @@ impl Lease {
     pub fn step(self, rules: &Rules, event: Event) -> Self {
         match event {
             Event::Renewed { sent } if !self.lost => {
-                let until = sent + rules.relied_on();
+                let until = sent + rules.relied_on(rules.ttl);
                 Self { deadline: self.deadline.max(Some(until)), ..self }
             }
             Event::Renewed { .. } => self,

@@ -10,6 +10,7 @@ pub mod discovery;
 pub mod id;
 pub mod lease;
 pub mod mailbox;
+pub mod membership;
 pub mod names;
 pub mod operation;
 pub mod outbox;

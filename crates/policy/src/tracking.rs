@@ -1,10 +1,15 @@
 //! What one email is, which items are tracked, and in which portions their bodies are fetched.
 
-use std::{fmt, str::FromStr};
+use std::{fmt, str::FromStr, time::Duration};
 
 use sha2::{Digest, Sha256};
 
-use crate::{id::MailboxId, operation::UnknownWord, time::Timestamp};
+use crate::{
+    id::MailboxId,
+    operation::UnknownWord,
+    reason::{Nature, Reason},
+    time::Timestamp,
+};
 
 /// What was read from a message's head: it decides on tracking and stands on the record.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -185,6 +190,48 @@ pub fn restart(start: Option<Timestamp>, wished: Option<Timestamp>) -> Restart {
         Some((start, wished)) if wished < start => Restart::Anew(wished),
         Some((start, wished)) if wished > start => Restart::Later(wished),
         Some(_) | None => Restart::No,
+    }
+}
+
+/// What becomes of an item at which an attempt failed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Fate {
+    /// It is not there any more.
+    Gone,
+    /// It was not attempted, and stays as it is.
+    Untouched,
+    /// It is tried again.
+    Again,
+    /// It is put aside for people.
+    GivenUp,
+}
+
+/// How long an item is tried whose failures may pass.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Patience {
+    /// Attempts at least.
+    pub attempts: u32,
+    /// Since it was seen, at least: an outage is longer than a few polls, and afterwards nobody shall have to lend a hand.
+    pub wait: Duration,
+}
+
+impl Default for Patience {
+    fn default() -> Self {
+        Self { attempts: 5, wait: Duration::from_hours(24) }
+    }
+}
+
+impl Patience {
+    /// What becomes of an item that failed for this reason, after so many failed attempts before, so long after it was
+    /// seen.
+    pub fn after_failure(&self, reason: Reason, before: u32, waited: Duration) -> Fate {
+        let passing = matches!(reason.nature(), Nature::Transient | Nature::Throttled);
+        match reason {
+            Reason::ItemNotFound => Fate::Gone,
+            Reason::ItemNotAttempted => Fate::Untouched,
+            _ if passing && (before + 1 < self.attempts || waited < self.wait) => Fate::Again,
+            _ => Fate::GivenUp,
+        }
     }
 }
 

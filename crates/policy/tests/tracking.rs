@@ -1,11 +1,13 @@
 //! What one email is: one record whatever mailbox it is seen in, and never two.
 
+use std::time::Duration;
+
 use mailyard_policy::{
-    Timestamp,
+    Reason, Timestamp,
     id::MailboxId,
     tracking::{
-        Head, Identity, Known, MessageKey, Portion, Portions, Restart, Selection, identify, portions,
-        restart, select,
+        Fate, Head, Identity, Known, MessageKey, Patience, Portion, Portions, Restart, Selection, identify,
+        portions, restart, select,
     },
 };
 use proptest::prelude::*;
@@ -146,5 +148,24 @@ fn another_start_date_holds_at_once_and_an_earlier_one_from_the_beginning() {
         (Some(100), Some(99), Restart::Anew(at(99))),
     ] {
         assert_eq!(restart(start.map(at), wished.map(at)), expected, "{start:?} {wished:?}");
+    }
+}
+
+#[test]
+fn an_item_is_given_up_after_enough_attempts_and_a_day() {
+    let patience = Patience::default();
+    let (soon, late) = (Duration::from_hours(1), Duration::from_hours(25));
+    let passing = Reason::ItemTransientError;
+    for (reason, before, waited, fate) in [
+        (Reason::ItemNotFound, 9, late, Fate::Gone),
+        (Reason::ItemNotAttempted, 9, late, Fate::Untouched),
+        (passing, 0, soon, Fate::Again),
+        (passing, 0, late, Fate::Again),
+        (passing, 400, soon, Fate::Again),
+        (passing, 3, late, Fate::Again),
+        (passing, 4, late, Fate::GivenUp),
+        (Reason::ItemCorrupt, 0, Duration::ZERO, Fate::GivenUp),
+    ] {
+        assert_eq!(patience.after_failure(reason, before, waited), fate, "{reason} {before} {waited:?}");
     }
 }

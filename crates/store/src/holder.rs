@@ -126,6 +126,8 @@ pub struct SeenItem {
 pub struct Inbound {
     /// Its id in Exchange as it was seen (after a move into the Undeliverable folder: the new one).
     pub item_id: String,
+    /// When it was seen.
+    pub seen: Timestamp,
     /// Attempts that failed.
     pub attempts: u32,
     /// What shall be done with it.

@@ -169,8 +169,9 @@ async fn take_page(
         .map(|entry| SeenItem { item_id: entry.id.id.to_string(), received: entry.received })
         .collect();
     let page = Commit { cursor: Some(cursor), start, seen, ..Commit::default() };
-    let wanted: Vec<Wanted> =
-        new.into_iter().map(|entry| Wanted { id: entry.id, attempts: 0, size: entry.size }).collect();
+    let now = turn.shared.now();
+    let fresh = |entry: Entry| Wanted { id: entry.id, attempts: 0, seen: now, size: entry.size };
+    let wanted: Vec<Wanted> = new.into_iter().map(fresh).collect();
     if wanted.len() <= AT_ONCE && wanted.iter().all(|wanted| wanted.size.is_some()) {
         let fetched = fetch(turn, mailbox, &wanted, page, Some(so_far)).await?;
         return Ok(Drained { progress: true, ..fetched });
@@ -192,19 +193,28 @@ async fn drain(turn: &mut Turn, mailbox: &Mailbox) -> Result<Drained, Trouble> {
         }
         let mut wanted: Vec<Wanted> = rows
             .iter()
-            .map(|row| Wanted { id: ItemId::new(row.item_id.as_str()), attempts: row.attempts, size: None })
+            .map(|row| Wanted {
+                id: ItemId::new(row.item_id.as_str()),
+                attempts: row.attempts,
+                seen: row.seen,
+                size: None,
+            })
             .collect();
         let ids: Vec<ItemId> = wanted.iter().map(|wanted| wanted.id.clone()).collect();
         let sizes = mailbox.sizes(&ids).await?.value;
-        let mut lost = Vec::new();
+        let (mut lost, mut whole) = (Vec::new(), None);
         for (wanted, size) in wanted.iter_mut().zip(sizes) {
             match size {
                 Ok(info) => wanted.size = Some(info.size.unwrap_or_default()),
                 Err(failure) if failure.is_of_item() => lost.extend(failed(turn, wanted, &failure)),
-                Err(failure) => return Err(failure.into()),
+                Err(failure) => whole = Some(failure),
             }
         }
         wanted.retain(|wanted| wanted.size.is_some());
+        // A failure of the mailbox beside items that are known now: they go on, and the turn fails next time.
+        if let Some(failure) = whole.filter(|_| wanted.is_empty() && lost.is_empty()) {
+            return Err(failure.into());
+        }
         let lost = moved_if_wished(turn, mailbox, lost).await;
         drained.progress |= !lost.is_empty();
         let page = Commit { items: lost, ..Commit::default() };

@@ -4,7 +4,13 @@ use std::time::Duration;
 
 use mailyard_exchange::Resolver;
 use mailyard_host::config::Config;
-use mailyard_policy::{breaker, discovery, mailbox, names::Domains, outbox, tracking::Portions, watch};
+use mailyard_policy::{
+    breaker, discovery, mailbox,
+    names::Domains,
+    outbox,
+    tracking::{Patience, Portions},
+    watch,
+};
 use mailyard_store::people::Profile;
 
 /// Numbers of the deployment.
@@ -34,8 +40,8 @@ pub struct Settings {
     pub cycle_deadline: Duration,
     /// A turn that has taken so long lets others go first.
     pub turn: Duration,
-    /// The failed attempt after which an item is put into quarantine.
-    pub item_attempts: u32,
+    /// How long an item is tried before it is put into quarantine.
+    pub patience: Patience,
     /// URLs that begin with http: are allowed.
     pub allow_plain_http: bool,
     /// Turns under way at once.
@@ -57,7 +63,7 @@ impl Default for Settings {
             discovery: discovery::Rules::default(),
             cycle_deadline: Duration::from_mins(10),
             turn: Duration::from_secs(5),
-            item_attempts: 5,
+            patience: Patience::default(),
             allow_plain_http: false,
             max_inflight: 64,
         }

@@ -19,12 +19,13 @@ const NAME: &str = "Undeliverable";
 /// # Errors
 /// [`Trouble`] of the server or of our own side; the intent stays and is carried out by the next turn.
 pub async fn finish(turn: &mut Turn, mailbox: &Mailbox, row: Inbound) -> Result<(), Trouble> {
-    let Inbound { item_id, attempts, state: InboundState::Moving { reason, search_key } } = row else {
+    let Inbound { item_id, attempts, seen: _, state: InboundState::Moving { reason, search_key } } = row
+    else {
         return Ok(());
     };
     turn.may_act()?;
     let mailbox = mailbox.under(turn.warrant(None));
-    let most = 2 * turn.shared.settings.item_attempts;
+    let most = 2 * turn.shared.settings.patience.attempts;
     let item = match carry_out(&mailbox, &item_id, &search_key).await {
         Ok(moved) => Item::Moved { item_id, moved_id: moved.id.to_string() },
         Err(failure) if failure.reason.scope() == Scope::Profile => return Err(failure.into()),

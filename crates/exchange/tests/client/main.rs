@@ -3,6 +3,7 @@
 
 mod authentication;
 mod autodiscover;
+mod blame;
 mod connection;
 mod oauth;
 mod oidc_provider;

@@ -149,5 +149,10 @@ fn read_inbound(row: &SqliteRow) -> Result<Inbound> {
         },
         other => return Err(Error::Corrupt(format!("there is no state {other} of an item"))),
     };
-    Ok(Inbound { item_id: row.text("item_id")?, attempts: row.try_get("attempts")?, state })
+    Ok(Inbound {
+        item_id: row.text("item_id")?,
+        seen: row.time("seen")?,
+        attempts: row.try_get("attempts")?,
+        state,
+    })
 }

@@ -6,7 +6,7 @@ use mailyard::serve::{self, Running};
 use mailyard_ctl::server::Server;
 use mailyard_exchange_sim::{Made, Options, Rule, Scheme, Simulator};
 use mailyard_host::{config::Config, data_dir::DataDir, metrics::Metrics, shutdown::Shutdown, telemetry};
-use mailyard_policy::{Timestamp, breaker, discovery, mailbox, outbox, watch};
+use mailyard_policy::{Timestamp, breaker, discovery, mailbox, outbox, tracking::Patience, watch};
 use mailyard_tests::{Outcome, hurried};
 use mailyard_wire::{
     FieldMask,
@@ -76,7 +76,7 @@ fn settings() -> Settings {
             silence: millis(1500),
             ..watch::Rules::default()
         },
-        item_attempts: 2,
+        patience: Patience { attempts: 2, wait: Duration::ZERO },
         ..hurried
     }
 }

@@ -9,7 +9,7 @@ use mailyard_policy::{
     id::{OutgoingId, RecordId, UploadId},
     operation::Direction,
     outbox::Execution,
-    tracking::{self, Head, MessageKey, Portion, Selection},
+    tracking::{self, Fate, Head, MessageKey, Portion, Selection},
 };
 use mailyard_store::holder::{Body, Commit, Item, Tracked};
 use sha2::{Digest, Sha256};
@@ -25,6 +25,7 @@ use crate::{
 pub(super) struct Wanted {
     pub(super) id: ItemId,
     pub(super) attempts: u32,
+    pub(super) seen: Timestamp,
     /// Bytes, if they are known already.
     pub(super) size: Option<u64>,
 }
@@ -251,13 +252,12 @@ fn too_large(turn: &Turn, wanted: &[&Wanted]) -> Vec<Item> {
 /// What becomes of an item that failed; `None`: it was not attempted, and stays as it is.
 pub(super) fn failed(turn: &Turn, wanted: &Wanted, failure: &Failure) -> Option<Item> {
     let (item_id, reason) = (wanted.id.id.to_string(), failure.reason);
-    match reason {
-        Reason::ItemNotFound => Some(Item::Drop { item_id }),
-        Reason::ItemNotAttempted => None,
-        _ if failure.may_pass() && wanted.attempts + 1 < turn.shared.settings.item_attempts => {
-            Some(Item::Again { item_id, reason })
-        }
-        _ => Some(Item::Quarantine { item_id, reason }),
+    let waited = turn.shared.now().since(wanted.seen);
+    match turn.shared.settings.patience.after_failure(reason, wanted.attempts, waited) {
+        Fate::Gone => Some(Item::Drop { item_id }),
+        Fate::Untouched => None,
+        Fate::Again => Some(Item::Again { item_id, reason }),
+        Fate::GivenUp => Some(Item::Quarantine { item_id, reason }),
     }
 }
 
