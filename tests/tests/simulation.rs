@@ -21,7 +21,10 @@ fn runs(seeds: impl IntoIterator<Item = u64>, options: &Options) -> Vec<(u64, Re
                 scope.spawn(move || own.map(|seed| (*seed, run(*seed, options))).collect::<Vec<_>>())
             })
             .collect();
-        threads.into_iter().flat_map(|thread| thread.join().expect("a run does not panic")).collect()
+        let joined = threads
+            .into_iter()
+            .map(|thread| thread.join().unwrap_or_else(|panic| std::panic::resume_unwind(panic)));
+        joined.flatten().collect()
     });
     reports.sort_by_key(|(seed, _)| *seed);
     reports
