@@ -13,6 +13,7 @@ mod memory;
 mod notified;
 mod outage;
 mod peer;
+mod plan;
 mod process;
 mod schemes;
 mod stand;
@@ -91,6 +92,8 @@ enum Command {
     Fairness,
     /// Mailboxes that are watched by notifications: how long it takes until new mail is tracked
     Notified,
+    /// How long the placement of very many mailboxes on many workers is planned
+    Plan,
     /// The client that `fetch` measures; its only argument is the simulator's ready line
     #[command(hide = true)]
     FetchClient {
@@ -138,6 +141,7 @@ async fn run(arguments: Arguments) -> Outcome {
         }
         Command::Fairness => vec![fairness::run(&stand).await?],
         Command::Notified => vec![notified::run(&stand).await?],
+        Command::Plan => vec![plan::run(&stand)?],
         Command::FetchClient { .. } => Vec::new(),
     };
     if let Some(file) = json {

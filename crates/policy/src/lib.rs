@@ -16,6 +16,7 @@ pub mod operation;
 pub mod outbox;
 pub mod placement;
 pub mod profile;
+pub mod quota;
 pub mod reason;
 pub mod throttle;
 pub mod time;

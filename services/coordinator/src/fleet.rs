@@ -107,6 +107,8 @@ pub struct State {
     round_runs: bool,
     round_wanted: bool,
     proof: Option<SoleHolder>,
+    /// What the planner remembers.
+    memory: placement::Memory,
     asked: HashMap<u64, Asked>,
     requests: u64,
     ticker: AbortHandle,
@@ -150,6 +152,7 @@ impl Actor for Fleet {
             version: 0,
             round_runs: false,
             round_wanted: false,
+            memory: placement::Memory::default(),
             asked: HashMap::new(),
             requests: 0,
             ticker: ticker.abort_handle(),
@@ -210,9 +213,15 @@ impl State {
             worker: session.opened.worker.clone(),
             incarnation: session.opened.incarnation,
             capacity: session.opened.capacity,
+            build: session.opened.build.clone(),
+            standing: placement::Standing::Live,
         });
-        let round =
-            Round { arguments: self.arguments.clone(), proof: self.proof.take(), able: able.collect() };
+        let round = Round {
+            arguments: self.arguments.clone(),
+            proof: self.proof.take(),
+            able: able.collect(),
+            memory: self.memory.clone(),
+        };
         let myself = myself.clone();
         tokio::spawn(async move {
             let found = round.run().await;
@@ -224,6 +233,7 @@ impl State {
         self.round_runs = false;
         if let Some(found) = found {
             self.tell_desired(&found);
+            self.memory = found.memory;
         }
         self.close_if_deposed();
         if std::mem::take(&mut self.round_wanted) {

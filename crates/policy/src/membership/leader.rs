@@ -15,7 +15,7 @@ use super::{
 use crate::{
     id::{Attempt, Epoch, Incarnation, ShardId, Term, WorkerId},
     lease,
-    placement::{self, Candidate, Placed},
+    placement::{self, Candidate, Memory, Placed, Standing, Switches, View},
     reason::Reason,
     time::BootTime,
 };
@@ -161,6 +161,8 @@ pub struct Leader {
     attempts: u64,
     pending: BTreeMap<Attempt, Pending>,
     version: u64,
+    /// What the planner remembers.
+    memory: Memory,
 }
 
 impl Leader {
@@ -176,6 +178,7 @@ impl Leader {
             attempts: 0,
             pending: BTreeMap::new(),
             version: 0,
+            memory: Memory::default(),
         }
     }
 
@@ -398,7 +401,7 @@ impl Leader {
     }
 
     /// What shall be otherwise than it stands. Of the dead first: a plan that counts on them is worth nothing.
-    fn writes(&self, lead: Leadership, survey: &Survey, now: BootTime) -> VecDeque<Ask> {
+    fn writes(&mut self, lead: Leadership, survey: &Survey, now: BootTime) -> VecDeque<Ask> {
         let dead = self.dead(survey);
         if !dead.is_empty() {
             return VecDeque::from([Ask::DeclareDead(lead, dead)]);
@@ -413,25 +416,32 @@ impl Leader {
             .sessions
             .values()
             .filter_map(|session| {
-                let Hello { worker, incarnation, capacity, .. } = &session.hello;
+                let Hello { worker, incarnation, capacity, build, .. } = &session.hello;
                 let stuck = now.since(session.progressed) >= self.rules.stuck;
                 (live.contains(incarnation) && !stuck).then(|| Candidate {
                     worker: worker.clone(),
                     incarnation: *incarnation,
                     capacity: *capacity,
+                    build: build.clone(),
+                    standing: Standing::Live,
                 })
             })
             .collect();
         let placed: Vec<Placed> = survey.shards.iter().map(Placed::from).collect();
-        let plan = placement::plan(&self.rules.placement, &able, &placed);
+        let switches = Switches::default();
+        let view =
+            View { now: survey.now, workers: &able, shards: &placed, switches: &switches, silent: false };
+        let (plan, memory) = placement::plan(&self.rules.placement, self.memory.clone(), &view);
+        self.memory = memory;
         let mut writes = VecDeque::new();
-        for (incarnation, shards) in plan.grants {
+        for (incarnation, shards) in plan.grants() {
             if let Some(to) = able.iter().find(|candidate| candidate.incarnation == incarnation) {
                 writes.push_back(Ask::Grant(lead, to.worker.clone(), incarnation, shards));
             }
         }
-        if !plan.revokes.is_empty() {
-            writes.push_back(Ask::Revoke(lead, plan.revokes));
+        let revokes = plan.revokes();
+        if !revokes.is_empty() {
+            writes.push_back(Ask::Revoke(lead, revokes));
         }
         writes
     }
@@ -501,6 +511,7 @@ impl From<&super::Shard> for Placed {
             epoch: shard.epoch,
             owner: shard.owner,
             revoking: shard.revoking,
+            reserved: None,
             weight: 1,
         }
     }

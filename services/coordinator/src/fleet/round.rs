@@ -7,7 +7,7 @@ use std::{
 
 use mailyard_policy::{
     id::{Incarnation, Term},
-    placement::{self, Candidate, Placed},
+    placement::{self, Candidate, Memory, Placed, Switches, View},
 };
 use mailyard_store::{
     Error as StoreError,
@@ -21,6 +21,8 @@ use super::Arguments;
 pub struct Found {
     pub(super) term: Term,
     pub(super) grants: HashMap<Incarnation, Vec<cluster::Grant>>,
+    /// What the planner remembers for the next round.
+    pub(super) memory: Memory,
 }
 
 /// A round.
@@ -29,6 +31,8 @@ pub(super) struct Round {
     pub(super) proof: Option<SoleHolder>,
     /// Processes whose sessions are open.
     pub(super) able: Vec<Candidate>,
+    /// What the planner remembers of the rounds before.
+    pub(super) memory: Memory,
 }
 
 impl Round {
@@ -66,23 +70,31 @@ impl Round {
             self.able.iter().filter(|candidate| live.contains(&candidate.incarnation)).cloned().collect();
         let shards = store.shards().await?;
         let placed: Vec<Placed> = shards.iter().map(placed).collect();
-        let plan = placement::plan(placement_rules, &able, &placed);
-        for (incarnation, shards) in &plan.grants {
+        let view = View {
+            now: store.clock().await?,
+            workers: &able,
+            shards: &placed,
+            switches: &Switches::default(),
+            silent: false,
+        };
+        let (plan, memory) = placement::plan(placement_rules, self.memory.clone(), &view);
+        for (incarnation, shards) in &plan.grants() {
             let Some(to) = able.iter().find(|candidate| candidate.incarnation == *incarnation) else {
                 continue;
             };
             let granted = store.grant(lead, (&to.worker, *incarnation), shards).await?;
             tracing::info!(worker = %to.worker, planned = shards.len(), granted = granted.len(), "shards were granted");
         }
-        if !plan.revokes.is_empty() {
-            tracing::info!(shards = plan.revokes.len(), "shards are asked back");
-            store.revoke(lead, &plan.revokes).await?;
+        let revokes = plan.revokes();
+        if !revokes.is_empty() {
+            tracing::info!(shards = revokes.len(), "shards are asked back");
+            store.revoke(lead, &revokes).await?;
         }
         let mut grants = HashMap::new();
         for candidate in &self.able {
             grants.insert(candidate.incarnation, self.held(candidate.incarnation).await?);
         }
-        Ok(Found { term: lead.term, grants })
+        Ok(Found { term: lead.term, grants, memory })
     }
 
     async fn held(&self, incarnation: Incarnation) -> Result<Vec<cluster::Grant>, StoreError> {
@@ -107,6 +119,7 @@ fn placed(shard: &Shard) -> Placed {
         epoch: shard.epoch,
         owner: shard.owner.as_ref().map(|(_, incarnation)| *incarnation),
         revoking: shard.revoking,
+        reserved: None,
         weight: 1,
     }
 }
