@@ -11,6 +11,7 @@ pub mod people;
 pub mod query;
 pub mod records;
 pub mod secret;
+mod sql;
 pub mod sqlite;
 
 pub use error::{Error, Result};
