@@ -98,7 +98,9 @@ impl PostgresStore {
             return refuse(format!("the server is PostgreSQL {version}; 15 or later is needed"));
         }
         if row.flag("read_only")? {
-            return refuse("the database is read-only: a standby, or set so; the primary is needed".to_owned());
+            return refuse(
+                "the database is read-only: a standby, or set so; the primary is needed".to_owned(),
+            );
         }
         match row.str("encoding")? {
             "UTF8" => Ok(()),
@@ -129,7 +131,9 @@ impl PostgresStore {
             tx.commit().await.map_err(|error| Error::InDoubt(error.into()))?;
             Ok(rows)
         };
-        tokio::time::timeout(CONTROL_ANSWER, done).await.unwrap_or_else(|late| Err(Error::InDoubt(late.into())))
+        tokio::time::timeout(CONTROL_ANSWER, done)
+            .await
+            .unwrap_or_else(|late| Err(Error::InDoubt(late.into())))
     }
 }
 

@@ -70,7 +70,8 @@ impl Fleet for PostgresStore {
     /// The row that is changed is the guard itself.
     async fn renew_leadership(&self, lead: &Leadership, lease: Duration) -> Result<()> {
         let renewed = Statement::new("UPDATE coordinator SET lease_until = ? + ").bind(lease).now();
-        let renewed = renewed.push(" WHERE term = ? AND nonce = ? RETURNING 1").bind(lead.term).bind(lead.nonce);
+        let renewed =
+            renewed.push(" WHERE term = ? AND nonce = ? RETURNING 1").bind(lead.term).bind(lead.nonce);
         self.led(renewed).await.map(drop)
     }
 
@@ -107,8 +108,9 @@ impl Fleet for PostgresStore {
     }
 
     async fn declare_dead(&self, lead: &Leadership, grace: Duration) -> Result<Vec<Incarnation>> {
-        let dead = guarded(lead)
-            .push(", d AS (UPDATE worker SET state = 'dead' FROM g WHERE state <> 'dead' AND lease_until + ? < ");
+        let dead = guarded(lead).push(
+            ", d AS (UPDATE worker SET state = 'dead' FROM g WHERE state <> 'dead' AND lease_until + ? < ",
+        );
         let dead = dead.bind(grace).now().push(
             " RETURNING incarnation),
              s AS (UPDATE shard SET phase = 0, owner_id = NULL, owner_inc = NULL FROM g

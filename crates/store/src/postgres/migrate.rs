@@ -33,7 +33,8 @@ pub(super) async fn run(store: &PostgresStore) -> Result<()> {
                 tx.tx.execute(sqlx::raw_sql(migration.sql.clone())).await.map_err(|error| {
                     Error::Corrupt(format!("the schema: migration {}: {error}", migration.version))
                 })?;
-                let done = Statement::new("INSERT INTO mailyard_migration(version, checksum, at) VALUES (?,?,");
+                let done =
+                    Statement::new("INSERT INTO mailyard_migration(version, checksum, at) VALUES (?,?,");
                 let done = done.bind(migration.version).bind(migration.checksum.to_vec()).now().push(")");
                 tx.run(done).await?;
             }
@@ -53,7 +54,9 @@ async fn make_table(store: &PostgresStore) -> Result<()> {
     let mut tx = store.begin().await?;
     match tx.tx.execute(AssertSqlSafe(SQL)).await {
         Ok(_) => tx.commit().await,
-        Err(error) if error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation) => {
+        Err(error)
+            if error.as_database_error().is_some_and(sqlx::error::DatabaseError::is_unique_violation) =>
+        {
             Ok(())
         }
         Err(error) => Err(error.into()),

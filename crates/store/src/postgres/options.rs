@@ -65,7 +65,9 @@ pub(super) fn connect_options(options: &PostgresOptions, role: Role) -> Result<P
     let url = options.url.expose_secret();
     let invalid = |detail: String| Error::refused_field(Reason::ConfigInvalid, "database", detail);
     let parsed = PgConnectOptions::from_str(url).map_err(|error| {
-        invalid(format!("the URL of the database is none of PostgreSQL (postgres://user@host/database): {error}"))
+        invalid(format!(
+            "the URL of the database is none of PostgreSQL (postgres://user@host/database): {error}"
+        ))
     })?;
     if options.connections == 0 {
         return Err(invalid("it needs at least one connection".to_owned()));

@@ -5,8 +5,7 @@ use std::time::Duration;
 use async_trait::async_trait;
 use bytes::Bytes;
 use sqlx::{
-    Arguments as _, AssertSqlSafe, Postgres, Row as _, SqlSafeStr as _, SqlStr, Transaction,
-    ValueRef as _,
+    Arguments as _, AssertSqlSafe, Postgres, Row as _, SqlSafeStr as _, SqlStr, Transaction, ValueRef as _,
     postgres::{PgArguments, PgRow},
     query::Query,
     types::Uuid,
@@ -77,7 +76,9 @@ impl Session for PostgresSession {
             );
             all = all.is_in(Type::Bytes, questions.keys.iter().copied());
             all = all.push(" UNION ALL SELECT 'body', ").push(NO_MAILBOX);
-            all = all.push(", NULL, NULL, NULL, NULL, NULL, NULL, hash FROM blob b JOIN f USING (org) WHERE b.hash");
+            all = all.push(
+                ", NULL, NULL, NULL, NULL, NULL, NULL, hash FROM blob b JOIN f USING (org) WHERE b.hash",
+            );
             all = all.is_in(Type::Bytes, questions.hashes.iter().copied());
         }
         self.rows(all).await
@@ -152,7 +153,8 @@ impl Text {
         let mut parts = sql.split('?');
         self.sql.push_str(parts.next().unwrap_or_default());
         for part in parts {
-            let value = values.next().ok_or_else(|| Error::Corrupt("a statement lacks a value".to_owned()))?;
+            let value =
+                values.next().ok_or_else(|| Error::Corrupt("a statement lacks a value".to_owned()))?;
             self.bind(value)?;
             self.sql.push_str(part);
         }
