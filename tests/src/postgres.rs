@@ -44,7 +44,17 @@ impl Server {
         {
             settings.extend(["-c".to_owned(), setting.to_owned()]);
         }
-        Some(Self::keep(folder, &bin.join("postgres"), &settings))
+        let server = Self::keep(folder, &bin.join("postgres"), &settings);
+        // It listens before it answers.
+        while !Command::new(bin.join("pg_isready"))
+            .args(["-q", "-h"])
+            .arg(&server.folder)
+            .status()
+            .is_ok_and(|is| is.success())
+        {
+            thread::sleep(Duration::from_millis(20));
+        }
+        Some(server)
     }
 
     /// Starts PgBouncer in transaction mode before a server. `None`: Debian's `pgbouncer` is not here.
