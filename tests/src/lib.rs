@@ -3,6 +3,7 @@
 pub mod collector;
 pub mod credentials;
 pub mod kill;
+pub mod postgres;
 pub mod process;
 pub mod simulation;
 pub mod stranger;

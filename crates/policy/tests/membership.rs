@@ -156,7 +156,7 @@ fn what_is_asked_back_is_drained_before_it_is_released_and_told_until_it_is() {
     assert_eq!(drain, [member::Effect::Drain(shard, Epoch(1))]);
     assert_eq!(member.step(desired(3, vec![grant(1, true)]), at(400)), [], "it drains already");
     let release = member::Effect::Release(shard, Epoch(1));
-    assert_eq!(member.step(member::Event::Drained(Epoch(1)), at(500)), [release.clone()]);
+    assert_eq!(member.step(member::Event::Drained(Epoch(1)), at(500)), std::slice::from_ref(&release));
     member.step(member::Event::Released(Epoch(1), false), at(600));
     assert!(member.step(member::Event::Tick, at(1700)).contains(&release));
     member.step(member::Event::Released(Epoch(1), true), at(1800));

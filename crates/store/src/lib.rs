@@ -8,12 +8,15 @@ pub mod fleet;
 pub mod holder;
 pub mod notices;
 pub mod people;
+pub mod postgres;
 pub mod query;
 pub mod records;
 pub mod secret;
+mod sql;
 pub mod sqlite;
 
 pub use error::{Error, Result};
+pub use postgres::{PostgresOptions, PostgresStore};
 pub use secret::MasterKey;
 pub use sqlite::SqliteStore;
 

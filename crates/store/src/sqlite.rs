@@ -3,43 +3,23 @@
 //! Writes are short transactions that begin with `BEGIN IMMEDIATE` on the one writer connection. Each is durable when it
 //! returns: the log is synced at every commit.
 
-mod account;
-mod blob;
-mod claim;
-mod commit;
-mod connection_test;
-mod count;
-mod credentials;
-mod emails;
-mod filter;
 mod fleet;
-mod holder;
-mod lane;
-mod location;
-mod mailbox;
-mod notices;
-mod outgoing;
-mod people;
-mod profile;
-mod records;
-mod rows;
-mod script;
-mod test_run;
-mod track;
+mod session;
 
 use std::{path::Path, time::Duration};
 
-use mailyard_policy::id::{Org, SHARDS};
-use secrecy::{ExposeSecret as _, SecretString};
+use async_trait::async_trait;
 use sqlx::{
-    AssertSqlSafe, Row as _, Sqlite, SqlitePool, Transaction,
+    AssertSqlSafe, Row as _, SqlitePool,
     migrate::Migrator,
-    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteSynchronous},
+    sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions, SqliteRow, SqliteSynchronous},
 };
 
+use self::session::{SqliteSession, query};
 use crate::{
     Error, Result,
-    secret::{Envelope, MasterKey, create_private, random},
+    secret::{MasterKey, create_private},
+    sql::{Backend, Statement, begin_life, check_version},
 };
 
 static MIGRATIONS: Migrator = sqlx::migrate!("migrations/sqlite");
@@ -50,10 +30,6 @@ const READERS: u32 = 4;
 /// KiB, negative as SQLite wants it: what a reader does not hold itself the operating system does.
 const READERS_CACHE: &str = "-2048";
 const BUSY: Duration = Duration::from_secs(10);
-/// What the key check envelope holds and is bound to.
-const CHECK: &str = "mailyard key check";
-
-pub(super) type Tx = Transaction<'static, Sqlite>;
 
 /// A store in one SQLite file.
 #[derive(Debug)]
@@ -83,7 +59,7 @@ impl SqliteStore {
             .map_err(|error| Error::Corrupt(format!("{}: the schema: {error}", path.display())))?;
         let readers = pool(READERS, options.read_only(true).pragma("cache_size", READERS_CACHE)).await?;
         let store = Self { writer, readers, key };
-        store.begin_life().await?;
+        begin_life(store.begin().await?, &store.key).await?;
         Ok(store)
     }
 
@@ -92,51 +68,37 @@ impl SqliteStore {
         self.readers.close().await;
         self.writer.close().await;
     }
-
-    /// Begins a writing transaction. Dropped without [`commit`], it changes nothing.
-    async fn begin(&self) -> Result<Tx> {
-        Ok(self.writer.begin_with("BEGIN IMMEDIATE").await?)
-    }
-
-    /// First rows, and the check of the key.
-    async fn begin_life(&self) -> Result<()> {
-        let mut tx = self.begin().await?;
-        let found =
-            sqlx::query("SELECT key_id, key_wrapped, key_sealed FROM store").fetch_optional(&mut *tx).await?;
-        if let Some(row) = found {
-            let check = Envelope {
-                key_id: row.try_get("key_id")?,
-                wrapped_key: row.try_get("key_wrapped")?,
-                sealed: row.try_get("key_sealed")?,
-            };
-            self.key.open(CHECK, &check).map(|secret| secret.expose_secret().len())?;
-            return commit(tx).await;
-        }
-        let check = self.key.seal(CHECK, &SecretString::from(CHECK))?;
-        sqlx::query(
-            "INSERT INTO store(one, feed_incarnation, key_id, key_wrapped, key_sealed) VALUES (1,?,?,?,?)",
-        )
-        .bind(random::<16>()?.as_slice())
-        .bind(check.key_id)
-        .bind(check.wrapped_key)
-        .bind(check.sealed)
-        .execute(&mut *tx)
-        .await?;
-        sqlx::query(
-            "WITH RECURSIVE n(i) AS (SELECT 0 UNION ALL SELECT i+1 FROM n WHERE i+1 < ?)
-             INSERT INTO shard(shard_id) SELECT i FROM n",
-        )
-        .bind(i64::from(SHARDS))
-        .execute(&mut *tx)
-        .await?;
-        sqlx::query("INSERT INTO org(org) VALUES (?)").bind(Org::default().0).execute(&mut *tx).await?;
-        commit(tx).await
-    }
 }
 
-/// Commits; an error here leaves the outcome unknown.
-async fn commit(tx: Tx) -> Result<()> {
-    tx.commit().await.map_err(|error| Error::InDoubt(error.into()))
+#[async_trait]
+impl Backend for SqliteStore {
+    type Session = SqliteSession;
+    type Row = SqliteRow;
+
+    fn key(&self) -> &MasterKey {
+        &self.key
+    }
+
+    async fn begin(&self) -> Result<SqliteSession> {
+        Ok(SqliteSession(self.writer.begin_with("BEGIN IMMEDIATE").await?))
+    }
+
+    /// Every writing follows the others.
+    async fn begin_people(&self) -> Result<SqliteSession> {
+        self.begin().await
+    }
+
+    async fn snapshot(&self) -> Result<SqliteSession> {
+        Ok(SqliteSession(self.readers.begin().await?))
+    }
+
+    async fn read(&self, statement: Statement) -> Result<Vec<SqliteRow>> {
+        Ok(query(statement)?.fetch_all(&self.readers).await?)
+    }
+
+    async fn write(&self, statement: Statement) -> Result<u64> {
+        Ok(query(statement)?.execute(&self.writer).await?.rows_affected())
+    }
 }
 
 fn options(path: &Path) -> SqliteConnectOptions {
@@ -182,7 +144,7 @@ async fn check_schema(pool: &SqlitePool, path: &Path) -> Result<()> {
     }
     let found = one("SELECT coalesce(max(version), 0) FROM _sqlx_migrations").await?;
     let known = MIGRATIONS.iter().map(|migration| migration.version).max().unwrap_or_default();
-    if found > known { Err(Error::NewerSchema { found, known }) } else { Ok(()) }
+    check_version(found, known)
 }
 
 /// Tells a file that is no database from one that cannot be reached.

@@ -13,9 +13,12 @@ const ITEM: &str =
 /// What Exchange says of an item that it cannot read, and of a mailbox that it cannot read just now.
 const PASSING: &str = "ErrorInternalServerError";
 
+/// The parts of an answer, and the reason of each.
+type Case = (&'static [Result<&'static str, &'static str>], &'static [Option<Reason>]);
+
 #[tokio::test]
 async fn an_item_that_fails_alone_or_beside_others_fails_by_itself() {
-    let cases: &[(&[Result<&str, &str>], &[Option<Reason>])] = &[
+    let cases: [Case; 6] = [
         (&[Ok(ITEM), Err(PASSING)], &[None, Some(Reason::ItemTransientError)]),
         (&[Err(PASSING)], &[Some(Reason::ItemTransientError)]),
         (&[Err(PASSING), Err(PASSING)], &[Some(Reason::MailboxTransientError); 2]),

@@ -5,46 +5,21 @@ use std::time::Duration;
 use async_trait::async_trait;
 use mailyard_policy::{
     Timestamp,
-    id::{Epoch, Incarnation, Nonce, ShardId, Term, WorkerId},
+    id::{Epoch, Incarnation, ShardId, Term, WorkerId},
 };
-use sqlx::{Row as _, sqlite::SqliteRow};
 
-use super::{
-    SqliteStore, Tx, commit,
-    rows::{Columns as _, Key as _, duration_millis, now},
-};
+use super::{SqliteStore, session::SqliteSession};
 use crate::{
     Error, Result,
-    fleet::{Fleet, Grant, Leadership, Shard, SoleHolder, Worker, WorkerState},
-    secret::random,
+    fleet::{Fleet, Grant, Leadership, Shard, SoleHolder, Worker},
+    sql::{Backend as _, Columns as _, Session as _, Statement, fleet, nonce},
 };
 
-/// Fails unless `lead` is the leadership of now.
-pub(super) async fn guard(tx: &mut Tx, lead: &Leadership) -> Result<()> {
-    let found = sqlx::query("SELECT 1 FROM coordinator WHERE term = ? AND nonce = ?")
-        .bind(lead.term.0 as i64)
-        .bind(lead.nonce.key())
-        .fetch_optional(&mut **tx)
-        .await?;
-    found.map(drop).ok_or(Error::Fenced)
-}
-
 /// The next number of all terms and grants.
-async fn next_epoch(tx: &mut Tx, count: u64) -> Result<u64> {
-    let row = sqlx::query("UPDATE store SET epoch = epoch + ? RETURNING epoch")
-        .bind(count as i64)
-        .fetch_one(&mut **tx)
-        .await?;
-    Ok(row.number("epoch")? - count + 1)
-}
-
-pub(super) fn nonce() -> Result<Nonce> {
-    Ok(Nonce::from_bytes(*random::<16>()?))
-}
-
-fn shard_id(row: &SqliteRow) -> Result<ShardId> {
-    let number: u16 = row.try_get("shard_id")?;
-    ShardId::new(number).ok_or_else(|| Error::Corrupt(format!("there is no shard {number}")))
+async fn next_epoch(tx: &mut SqliteSession, count: usize) -> Result<u64> {
+    let row =
+        tx.the_row(Statement::new("UPDATE store SET epoch = epoch + ? RETURNING epoch").bind(count)).await?;
+    Ok(row.number("epoch")? - count as u64 + 1)
 }
 
 #[async_trait]
@@ -56,41 +31,32 @@ impl Fleet for SqliteStore {
         proof: Option<SoleHolder>,
     ) -> Result<Option<Leadership>> {
         let mut tx = self.begin().await?;
-        let taken = sqlx::query(concat!("SELECT 1 FROM coordinator WHERE lease_until >= ", now!()))
-            .fetch_optional(&mut *tx)
-            .await?;
+        let taken = tx.row(Statement::new("SELECT 1 FROM coordinator WHERE lease_until >= ").now()).await?;
         if taken.is_some() && proof.is_none() {
             return Ok(None);
         }
         let lead = Leadership { term: Term(next_epoch(&mut tx, 1).await?), nonce: nonce()? };
-        sqlx::query(concat!(
+        let elected = Statement::new(
             "INSERT INTO coordinator(one, term, holder, nonce, lease_until) VALUES (1, ?, ?, ?, ? + ",
-            now!(),
+        );
+        let elected = elected.bind(lead.term).bind(holder).bind(lead.nonce).bind(lease).now().push(
             ") ON CONFLICT (one) DO UPDATE SET term = excluded.term, holder = excluded.holder,
-               nonce = excluded.nonce, lease_until = excluded.lease_until"
-        ))
-        .bind(lead.term.0 as i64)
-        .bind(holder)
-        .bind(lead.nonce.key())
-        .bind(duration_millis(lease))
-        .execute(&mut *tx)
-        .await?;
+               nonce = excluded.nonce, lease_until = excluded.lease_until",
+        );
+        tx.run(elected).await?;
         if proof.is_some() {
-            sqlx::query("UPDATE worker SET state = 'dead' WHERE state <> 'dead'").execute(&mut *tx).await?;
+            tx.run(Statement::new("UPDATE worker SET state = 'dead' WHERE state <> 'dead'")).await?;
             free_shards_of_the_dead(&mut tx).await?;
         }
-        commit(tx).await?;
+        tx.commit().await?;
         Ok(Some(lead))
     }
 
     async fn renew_leadership(&self, lead: &Leadership, lease: Duration) -> Result<()> {
         let mut tx = self.begin().await?;
-        guard(&mut tx, lead).await?;
-        sqlx::query(concat!("UPDATE coordinator SET lease_until = ? + ", now!()))
-            .bind(duration_millis(lease))
-            .execute(&mut *tx)
-            .await?;
-        commit(tx).await
+        tx.guard(lead).await?;
+        tx.run(Statement::new("UPDATE coordinator SET lease_until = ? + ").bind(lease).now()).await?;
+        tx.commit().await
     }
 
     async fn register(
@@ -102,97 +68,45 @@ impl Fleet for SqliteStore {
         lease: Duration,
     ) -> Result<()> {
         let mut tx = self.begin().await?;
-        guard(&mut tx, lead).await?;
-        let row = sqlx::query(concat!(
+        tx.guard(lead).await?;
+        let known = Statement::new(
             "INSERT INTO worker(incarnation, worker_id, state, lease_until, build) VALUES (?, ?, 'live', ? + ",
-            now!(),
+        );
+        let known = known.bind(incarnation).bind(worker).bind(lease).now().push(
             ", ?) ON CONFLICT (incarnation) DO UPDATE
                SET lease_until = max(lease_until, excluded.lease_until), build = excluded.build
                WHERE state <> 'dead' AND worker_id = excluded.worker_id
-             RETURNING 1"
-        ))
-        .bind(incarnation.key())
-        .bind(&worker.0)
-        .bind(duration_millis(lease))
-        .bind(build)
-        .fetch_optional(&mut *tx)
-        .await?;
-        row.ok_or(Error::Fenced)?;
-        commit(tx).await
+             RETURNING 1",
+        );
+        tx.row(known.bind(build)).await?.ok_or(Error::Fenced)?;
+        tx.commit().await
     }
 
     async fn renew_lease(&self, incarnation: Incarnation, lease: Duration) -> Result<()> {
-        let done = sqlx::query(concat!(
-            "UPDATE worker SET lease_until = max(lease_until, ? + ",
-            now!(),
-            ") WHERE incarnation = ? AND state <> 'dead'"
-        ))
-        .bind(duration_millis(lease))
-        .bind(incarnation.key())
-        .execute(&self.writer)
-        .await?;
-        if done.rows_affected() == 1 { Ok(()) } else { Err(Error::Fenced) }
+        fleet::of_the_living(self.write(fleet::renew_lease(incarnation, lease)).await?)
     }
 
     async fn drain(&self, incarnation: Incarnation) -> Result<()> {
-        let done =
-            sqlx::query("UPDATE worker SET state = 'draining' WHERE incarnation = ? AND state <> 'dead'")
-                .bind(incarnation.key())
-                .execute(&self.writer)
-                .await?;
-        if done.rows_affected() == 1 { Ok(()) } else { Err(Error::Fenced) }
+        fleet::of_the_living(self.write(fleet::drain(incarnation)).await?)
     }
 
     async fn declare_dead(&self, lead: &Leadership, grace: Duration) -> Result<Vec<Incarnation>> {
         let mut tx = self.begin().await?;
-        guard(&mut tx, lead).await?;
-        let rows = sqlx::query(concat!(
-            "UPDATE worker SET state = 'dead' WHERE state <> 'dead' AND lease_until + ? < ",
-            now!(),
-            " RETURNING incarnation"
-        ))
-        .bind(duration_millis(grace))
-        .fetch_all(&mut *tx)
-        .await?;
+        tx.guard(lead).await?;
+        let dead =
+            Statement::new("UPDATE worker SET state = 'dead' WHERE state <> 'dead' AND lease_until + ? < ");
+        let rows = tx.rows(dead.bind(grace).now().push(" RETURNING incarnation")).await?;
         free_shards_of_the_dead(&mut tx).await?;
-        commit(tx).await?;
+        tx.commit().await?;
         rows.iter().map(|row| row.bytes("incarnation").map(Incarnation::from_bytes)).collect()
     }
 
     async fn workers(&self) -> Result<Vec<Worker>> {
-        let rows = sqlx::query("SELECT * FROM worker WHERE state <> 'dead' ORDER BY worker_id, incarnation")
-            .fetch_all(&self.readers)
-            .await?;
-        let worker = |row: &SqliteRow| {
-            Ok(Worker {
-                worker: WorkerId(row.text("worker_id")?),
-                incarnation: Incarnation::from_bytes(row.bytes("incarnation")?),
-                state: row.word::<WorkerState>("state")?,
-                lease_until: row.time("lease_until")?,
-                build: row.text("build")?,
-            })
-        };
-        rows.iter().map(worker).collect()
+        self.read(fleet::workers()).await?.iter().map(fleet::read_worker).collect()
     }
 
     async fn shards(&self) -> Result<Vec<Shard>> {
-        let rows = sqlx::query(
-            "SELECT shard_id, epoch, phase, owner_id, owner_inc FROM shard s
-             WHERE owner_inc IS NOT NULL OR EXISTS (SELECT 1 FROM mailbox m WHERE m.shard_id = s.shard_id)
-             ORDER BY shard_id",
-        )
-        .fetch_all(&self.readers)
-        .await?;
-        let shard = |row: &SqliteRow| {
-            let owner = row.maybe_bytes("owner_inc")?.map(Incarnation::from_bytes);
-            Ok(Shard {
-                shard: shard_id(row)?,
-                epoch: Epoch(row.number("epoch")?),
-                owner: row.maybe_text("owner_id")?.map(WorkerId).zip(owner),
-                revoking: row.number("phase")? == 2,
-            })
-        };
-        rows.iter().map(shard).collect()
+        self.read(fleet::shards()).await?.iter().map(fleet::read_shard).collect()
     }
 
     async fn grant(
@@ -202,98 +116,67 @@ impl Fleet for SqliteStore {
         shards: &[(ShardId, Epoch)],
     ) -> Result<Vec<Grant>> {
         let mut tx = self.begin().await?;
-        guard(&mut tx, lead).await?;
+        tx.guard(lead).await?;
         let live =
-            sqlx::query("SELECT 1 FROM worker WHERE worker_id = ? AND incarnation = ? AND state = 'live'")
-                .bind(&to.0.0)
-                .bind(to.1.key())
-                .fetch_optional(&mut *tx)
-                .await?;
-        if live.is_none() || shards.is_empty() {
+            Statement::new("SELECT 1 FROM worker WHERE worker_id = ? AND incarnation = ? AND state = 'live'");
+        if tx.row(live.bind(to.0).bind(to.1)).await?.is_none() || shards.is_empty() {
             return Ok(Vec::new());
         }
-        let first = next_epoch(&mut tx, shards.len() as u64).await?;
+        let first = next_epoch(&mut tx, shards.len()).await?;
         let mut grants = Vec::new();
         for ((shard, seen), epoch) in shards.iter().zip(first..) {
             let grant = Grant { shard: *shard, epoch: Epoch(epoch), nonce: nonce()?, revoking: false };
-            let done = sqlx::query(
+            let given = Statement::new(
                 "UPDATE shard SET epoch = ?, nonce = ?, phase = 1, owner_id = ?, owner_inc = ?
                  WHERE shard_id = ? AND epoch = ? AND phase = 0",
-            )
-            .bind(epoch as i64)
-            .bind(grant.nonce.key())
-            .bind(&to.0.0)
-            .bind(to.1.key())
-            .bind(i64::from(shard.get()))
-            .bind(seen.0 as i64)
-            .execute(&mut *tx)
-            .await?;
-            if done.rows_affected() == 1 {
+            );
+            let given = given.bind(grant.epoch).bind(grant.nonce).bind(to.0).bind(to.1);
+            if tx.run(given.bind(*shard).bind(*seen)).await? == 1 {
                 grants.push(grant);
             }
         }
-        commit(tx).await?;
+        tx.commit().await?;
         Ok(grants)
     }
 
     async fn revoke(&self, lead: &Leadership, shards: &[(ShardId, Epoch)]) -> Result<()> {
         let mut tx = self.begin().await?;
-        guard(&mut tx, lead).await?;
+        tx.guard(lead).await?;
         for (shard, seen) in shards {
-            sqlx::query("UPDATE shard SET phase = 2 WHERE shard_id = ? AND epoch = ? AND phase = 1")
-                .bind(i64::from(shard.get()))
-                .bind(seen.0 as i64)
-                .execute(&mut *tx)
-                .await?;
+            let asked =
+                Statement::new("UPDATE shard SET phase = 2 WHERE shard_id = ? AND epoch = ? AND phase = 1");
+            tx.run(asked.bind(*shard).bind(*seen)).await?;
         }
-        commit(tx).await
+        tx.commit().await
     }
 
     async fn held(&self, incarnation: Incarnation) -> Result<Vec<Grant>> {
-        let rows = sqlx::query(
-            "SELECT shard_id, epoch, nonce, phase FROM shard WHERE owner_inc = ? AND phase <> 0 ORDER BY shard_id",
-        )
-        .bind(incarnation.key())
-        .fetch_all(&self.readers)
-        .await?;
-        let grant = |row: &SqliteRow| {
-            Ok(Grant {
-                shard: shard_id(row)?,
-                epoch: Epoch(row.number("epoch")?),
-                nonce: Nonce::from_bytes(row.bytes("nonce")?),
-                revoking: row.number("phase")? == 2,
-            })
-        };
-        rows.iter().map(grant).collect()
+        self.read(fleet::held(incarnation)).await?.iter().map(fleet::read_grant).collect()
     }
 
     async fn release(&self, incarnation: Incarnation, shards: &[(ShardId, Epoch)]) -> Result<()> {
         let mut tx = self.begin().await?;
         for (shard, epoch) in shards {
-            sqlx::query(
+            let free = Statement::new(
                 "UPDATE shard SET phase = 0, owner_id = NULL, owner_inc = NULL
                  WHERE shard_id = ? AND epoch = ? AND owner_inc = ? AND phase <> 0",
-            )
-            .bind(i64::from(shard.get()))
-            .bind(epoch.0 as i64)
-            .bind(incarnation.key())
-            .execute(&mut *tx)
-            .await?;
+            );
+            tx.run(free.bind(*shard).bind(*epoch).bind(incarnation)).await?;
         }
-        commit(tx).await
+        tx.commit().await
     }
 
     async fn clock(&self) -> Result<Timestamp> {
-        sqlx::query(concat!("SELECT ", now!(), " AS now")).fetch_one(&self.readers).await?.time("now")
+        let now = self.read_one(fleet::clock()).await?;
+        now.ok_or_else(|| Error::Corrupt("the database has no clock".to_owned()))?.time("now")
     }
 }
 
-async fn free_shards_of_the_dead(tx: &mut Tx) -> Result<()> {
-    sqlx::query(
+async fn free_shards_of_the_dead(tx: &mut SqliteSession) -> Result<()> {
+    let free = Statement::new(
         "UPDATE shard SET phase = 0, owner_id = NULL, owner_inc = NULL
          WHERE owner_inc IN (SELECT incarnation FROM worker WHERE state = 'dead')",
-    )
-    .execute(&mut **tx)
-    .await?;
+    );
+    tx.run(free).await?;
     Ok(())
 }

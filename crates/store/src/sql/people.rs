@@ -1,4 +1,4 @@
-//! What people want, on SQLite: settings, and the door to profiles, mailboxes and tests.
+//! What people want: settings, and the door to profiles, mailboxes and tests.
 
 use async_trait::async_trait;
 use mailyard_policy::{
@@ -8,11 +8,12 @@ use mailyard_policy::{
     profile::Account,
 };
 use secrecy::SecretString;
-use sqlx::sqlite::SqliteRow;
 
 use super::{
-    SqliteStore, commit,
-    rows::{Columns as _, Key as _, methods, methods_text},
+    Backend, Columns, Session, Statement, account, commit, connection_test, count, credentials, mailbox,
+    profile,
+    rows::{methods, methods_text},
+    test_run,
 };
 use crate::{
     Error, Result,
@@ -26,69 +27,54 @@ use crate::{
 };
 
 #[async_trait]
-impl People for SqliteStore {
+impl<B: Backend> People for B {
     async fn settings(&self, org: &Org) -> Result<Settings> {
-        let row = sqlx::query("SELECT * FROM org WHERE org = ?")
-            .bind(&org.0)
-            .fetch_optional(&self.readers)
-            .await?
-            .ok_or_else(|| unknown_org(org))?;
-        read_settings(&row)
+        let found = self.read_one(Statement::new("SELECT * FROM org WHERE org = ?").bind(org)).await?;
+        read_settings(&found.ok_or_else(|| unknown_org(org))?)
     }
 
     async fn update_settings(&self, org: &Org, settings: &Settings) -> Result<Settings> {
-        let mut tx = self.begin().await?;
-        let row = sqlx::query("SELECT * FROM org WHERE org = ?")
-            .bind(&org.0)
-            .fetch_optional(&mut *tx)
-            .await?
-            .ok_or_else(|| unknown_org(org))?;
-        let before = read_settings(&row)?;
+        let mut tx = self.begin_people().await?;
+        let found = tx.row(Statement::new("SELECT * FROM org WHERE org = ?").bind(org).lock()).await?;
+        let before = read_settings(&found.ok_or_else(|| unknown_org(org))?)?;
         if before.revision != settings.revision {
             let detail =
                 format!("the settings are at revision {} and not {}", before.revision, settings.revision);
             return Err(Error::refused(Reason::EtagMismatch, detail));
         }
         if let Some(profile) = settings.default_profile {
-            let known = sqlx::query("SELECT 1 FROM profile WHERE org = ? AND profile_id = ?")
-                .bind(&org.0)
-                .bind(profile.key())
-                .fetch_optional(&mut *tx)
-                .await?;
-            known.ok_or_else(|| {
+            let known = Statement::new("SELECT 1 FROM profile WHERE org = ? AND profile_id = ?");
+            tx.row(known.bind(org).bind(profile)).await?.ok_or_else(|| {
                 let detail = format!("there is no profile {profile}");
                 Error::refused_field(Reason::ResourceNotFound, "settings.default_profile", detail)
             })?;
         }
         let revision = Revision(before.revision.0 + 1);
-        sqlx::query(
+        let changed = Statement::new(
             "UPDATE org SET default_profile=?, default_methods=?, approve_users=?, approve_queues=?, revision=?
              WHERE org=?",
-        )
-        .bind(settings.default_profile.map(|profile| profile.key()))
-        .bind(methods_text(settings.default_methods))
-        .bind(settings.approve_users)
-        .bind(settings.approve_queues)
-        .bind(revision.0 as i64)
-        .bind(&org.0)
-        .execute(&mut *tx)
-        .await?;
+        );
+        let changed = changed
+            .bind(settings.default_profile)
+            .bind(methods_text(settings.default_methods))
+            .bind(settings.approve_users)
+            .bind(settings.approve_queues)
+            .bind(revision)
+            .bind(org);
+        tx.run(changed).await?;
         // Whether approval is needed is part of what each of these mailboxes' holders reads.
         for (kind, changed) in [
             ("user", before.approve_users != settings.approve_users),
             ("queue", before.approve_queues != settings.approve_queues),
         ] {
             if changed {
-                sqlx::query(
+                let told = Statement::new(
                     "UPDATE mailbox SET wanted_revision = wanted_revision + 1 WHERE org = ? AND kind = ?",
-                )
-                .bind(&org.0)
-                .bind(kind)
-                .execute(&mut *tx)
-                .await?;
+                );
+                tx.run(told.bind(org).bind(kind)).await?;
             }
         }
-        commit(tx).await?;
+        tx.commit().await?;
         Ok(Settings { revision, ..settings.clone() })
     }
 
@@ -98,7 +84,7 @@ impl People for SqliteStore {
         secrets: &Secrets,
         set_default: bool,
     ) -> Result<Profile> {
-        self.insert_profile(profile, secrets, set_default).await
+        profile::create(self, profile, secrets, set_default).await
     }
 
     async fn update_profile(
@@ -107,35 +93,35 @@ impl People for SqliteStore {
         secrets: &Secrets,
         set_default: bool,
     ) -> Result<Profile> {
-        self.change_profile(profile, secrets, set_default).await
+        profile::change(self, profile, secrets, set_default).await
     }
 
     async fn profile(&self, id: ProfileId) -> Result<Option<Profile>> {
-        self.find_profile(id).await
+        profile::find(self, id).await
     }
 
     async fn profile_named(&self, org: &Org, name: &str) -> Result<Option<Profile>> {
-        self.find_profile_named(org, name).await
+        profile::find_named(self, org, name).await
     }
 
     async fn profiles(&self, org: Option<&Org>) -> Result<Vec<Profile>> {
-        self.list_profiles(org).await
+        profile::list(self, org).await
     }
 
     async fn secret(&self, profile: &Profile, direction: Direction) -> Result<Option<SecretString>> {
-        self.open_secret(profile, direction).await
+        credentials::open(self, profile, direction).await
     }
 
     async fn keep_connection_test(&self, profile: ProfileId, test: &ConnectionTest) -> Result<()> {
-        self.store_connection_test(profile, test).await
+        connection_test::keep(self, profile, test).await
     }
 
     async fn connection_test(&self, profile: ProfileId) -> Result<Option<ConnectionTest>> {
-        self.last_connection_test(profile).await
+        connection_test::last(self, profile).await
     }
 
     async fn create_mailboxes(&self, org: &Org, rows: &[NewMailbox], at: Timestamp) -> Result<()> {
-        self.insert_mailboxes(org, rows, at).await
+        mailbox::create(self, org, rows, at).await
     }
 
     async fn update_mailbox(
@@ -144,27 +130,27 @@ impl People for SqliteStore {
         account: &AccountChange,
         revision: Revision,
     ) -> Result<Mailbox> {
-        self.change_mailbox(set, account, revision).await
+        mailbox::change(self, set, account, revision).await
     }
 
     async fn account_secret(&self, mailbox: MailboxId, account: &Account) -> Result<SecretString> {
-        self.open_account(mailbox, account).await
+        account::open(self, mailbox, account).await
     }
 
     async fn mailbox(&self, id: MailboxId) -> Result<Option<Mailbox>> {
-        self.find_mailbox(id).await
+        mailbox::find(self, id).await
     }
 
     async fn mailbox_at(&self, org: &Org, address: &str) -> Result<Option<Mailbox>> {
-        self.find_mailbox_at(org, address).await
+        mailbox::find_at(self, org, address).await
     }
 
     async fn mailboxes(&self, org: &Org, filter: &Filter, page: &Page) -> Result<Vec<Mailbox>> {
-        self.list_mailboxes(org, filter, page).await
+        mailbox::list(self, org, filter, page).await
     }
 
     async fn count_mailboxes(&self, org: &Org, filter: &Filter) -> Result<u64> {
-        self.matching(org, filter).await
+        mailbox::matching(self, org, filter).await
     }
 
     async fn decide_approval(
@@ -174,15 +160,15 @@ impl People for SqliteStore {
         approval: Approval,
         at: Timestamp,
     ) -> Result<u64> {
-        self.approve(org, selection, approval, at).await
+        mailbox::approve(self, org, selection, approval, at).await
     }
 
     async fn cycles(&self, mailbox: MailboxId) -> Result<Vec<Cycle>> {
-        self.stored_cycles(mailbox).await
+        commit::stored_cycles(self, mailbox).await
     }
 
     async fn want_polls(&self, org: &Org, selection: &Selection) -> Result<WantedPolls> {
-        self.wish_polls(org, selection).await
+        mailbox::wish_polls(self, org, selection).await
     }
 
     async fn start_test(
@@ -193,23 +179,23 @@ impl People for SqliteStore {
         description: &str,
         at: Timestamp,
     ) -> Result<LongOperation> {
-        self.begin_test(org, id, selection, description, at).await
+        test_run::begin(self, org, id, selection, description, at).await
     }
 
     async fn operation(&self, id: OperationId) -> Result<Option<LongOperation>> {
-        self.find_operation(id).await
+        test_run::find(self, id).await
     }
 
     async fn operations(&self, org: &Org, live: bool, page: &Page) -> Result<Vec<LongOperation>> {
-        self.list_operations(org, live, page).await
+        test_run::list(self, org, live, page).await
     }
 
     async fn live_operations(&self, limit: u32) -> Result<Vec<LongOperation>> {
-        self.list_live_operations(limit).await
+        test_run::list_live(self, limit).await
     }
 
     async fn operation_results(&self, id: OperationId, skip: u64, limit: u32) -> Result<Vec<TestItem>> {
-        self.ended_items(id, skip, limit).await
+        test_run::ended_items(self, id, skip, limit).await
     }
 
     async fn advance_test(
@@ -219,11 +205,11 @@ impl People for SqliteStore {
         limit: u32,
         held: &[ProfileId],
     ) -> Result<u64> {
-        self.hand_out_tests(lead, id, limit, held).await
+        test_run::hand_out(self, lead, id, limit, held).await
     }
 
     async fn unended_tests(&self, id: OperationId) -> Result<Vec<UnendedTests>> {
-        self.unended_by_profile(id).await
+        test_run::unended_by_profile(self, id).await
     }
 
     async fn set_operation_state(
@@ -234,23 +220,23 @@ impl People for SqliteStore {
         reason: Option<Reason>,
         at: Timestamp,
     ) -> Result<()> {
-        self.change_operation(lead, id, state, reason, at).await
+        test_run::change(self, lead, id, state, reason, at).await
     }
 
     async fn health_counts(&self) -> Result<Vec<HealthCount>> {
-        self.stored_counts().await
+        count::stored(self).await
     }
 
     async fn recount_health(&self) -> Result<Vec<HealthCount>> {
-        self.counted_anew().await
+        count::counted_anew(self).await
     }
 
     async fn failing_reasons(&self, profile: ProfileId) -> Result<Vec<(Reason, u64)>> {
-        self.reasons_of(profile).await
+        mailbox::reasons_of(self, profile).await
     }
 
     async fn operation_counts(&self, org: &Org) -> Result<Vec<(Kind, String, Option<Reason>, u64)>> {
-        self.counts_by_state(org).await
+        mailbox::counts_by_state(self, org).await
     }
 }
 
@@ -258,10 +244,10 @@ fn unknown_org(org: &Org) -> Error {
     Error::refused(Reason::ResourceNotFound, format!("there is no organization {org}"))
 }
 
-fn read_settings(row: &SqliteRow) -> Result<Settings> {
+fn read_settings(row: &impl Columns) -> Result<Settings> {
     Ok(Settings {
         default_profile: row.maybe_bytes("default_profile")?.map(ProfileId::from_bytes),
-        default_methods: methods("default_methods", &row.text("default_methods")?)?,
+        default_methods: methods("default_methods", row.str("default_methods")?)?,
         approve_users: row.flag("approve_users")?,
         approve_queues: row.flag("approve_queues")?,
         revision: Revision(row.number("revision")?),

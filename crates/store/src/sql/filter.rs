@@ -1,15 +1,14 @@
 //! Filters as conditions of SQL. Values are always bound, never written into the text; every condition is true or
 //! false and never NULL, so that `Not` means what it says.
 
-use mailyard_policy::Reason;
-use sqlx::{QueryBuilder, Sqlite};
-
+use super::Statement;
 use crate::{
     Error, Result,
     query::{Filter, Operator, Value, fold},
 };
+use mailyard_policy::Reason;
 
-/// SQLite takes expressions up to a depth of 1,000.
+/// SQLite takes expressions up to a depth of 1,000, PostgreSQL deeper ones.
 const LARGEST: usize = 300;
 
 /// What a field of a list is in SQL.
@@ -81,7 +80,7 @@ pub(super) const ALERTS: Columns = |field| {
         "reason" => Column::Word("a.reason"),
         "level" => Column::Word("a.level"),
         "scope" => Column::Word("a.scope"),
-        "state" => Column::Word("iif(a.resolved_time IS NULL, 'open', 'resolved')"),
+        "state" => Column::Word("CASE WHEN a.resolved_time IS NULL THEN 'open' ELSE 'resolved' END"),
         "regarding" => Column::Text(
             "CASE a.regarding_kind
                WHEN 'mailbox' THEN (SELECT m.address_key FROM mailbox m WHERE m.mailbox_id = a.regarding_id)
@@ -97,7 +96,7 @@ pub(super) const ALERTS: Columns = |field| {
 };
 
 /// Writes the condition of a filter.
-pub(super) fn push(query: &mut QueryBuilder<Sqlite>, columns: Columns, filter: &Filter) -> Result<()> {
+pub(super) fn push(query: &mut Statement, columns: Columns, filter: &Filter) -> Result<()> {
     if size(filter) > LARGEST {
         let detail = format!("it has more than {LARGEST} conditions");
         return Err(Error::refused_field(Reason::FilterInvalid, "filter", detail));
@@ -113,15 +112,15 @@ fn size(filter: &Filter) -> usize {
     }
 }
 
-fn condition(query: &mut QueryBuilder<Sqlite>, columns: Columns, filter: &Filter) -> Result<()> {
+fn condition(query: &mut Statement, columns: Columns, filter: &Filter) -> Result<()> {
     match filter {
-        Filter::All => drop(query.push("1")),
-        Filter::And(parts) => join(query, columns, parts, " AND ", "1")?,
-        Filter::Or(parts) => join(query, columns, parts, " OR ", "0")?,
+        Filter::All => query.add("TRUE"),
+        Filter::And(parts) => join(query, columns, parts, " AND ", "TRUE")?,
+        Filter::Or(parts) => join(query, columns, parts, " OR ", "FALSE")?,
         Filter::Not(part) => {
-            query.push("NOT (");
+            query.add("NOT (");
             condition(query, columns, part)?;
-            query.push(")");
+            query.add(")");
         }
         Filter::Compare { field, operator, value } => {
             let column = columns(field).ok_or_else(|| {
@@ -132,37 +131,31 @@ fn condition(query: &mut QueryBuilder<Sqlite>, columns: Columns, filter: &Filter
                 Operator::NotEqual => (true, Operator::Equal),
                 other => (false, *other),
             };
-            query.push(if negated { "NOT coalesce(" } else { "coalesce(" });
+            query.add(if negated { "NOT coalesce(" } else { "coalesce(" });
             compare(query, field, column, operator, value)?;
-            query.push(", 0)");
+            query.add(", FALSE)");
         }
     }
     Ok(())
 }
 
-fn join(
-    query: &mut QueryBuilder<Sqlite>,
-    columns: Columns,
-    parts: &[Filter],
-    word: &str,
-    none: &str,
-) -> Result<()> {
-    query.push("(");
+fn join(query: &mut Statement, columns: Columns, parts: &[Filter], word: &str, none: &str) -> Result<()> {
+    query.add("(");
     for (at, part) in parts.iter().enumerate() {
         if at > 0 {
-            query.push(word);
+            query.add(word);
         }
         condition(query, columns, part)?;
     }
     if parts.is_empty() {
-        query.push(none);
+        query.add(none);
     }
-    query.push(")");
+    query.add(")");
     Ok(())
 }
 
 fn compare(
-    query: &mut QueryBuilder<Sqlite>,
+    query: &mut Statement,
     field: &str,
     column: Column,
     operator: Operator,
@@ -175,8 +168,7 @@ fn compare(
     match (column, value) {
         (Column::Text(sql), Value::Text(text)) => text_condition(query, sql, operator, &fold(text)),
         (Column::Lines(sql), Value::Text(text)) if operator == Operator::Equal => {
-            query.push(format_args!("instr(char(10) || {sql} || char(10), "));
-            query.push_bind(format!("\n{}\n", fold(text))).push(") > 0");
+            contains(query, &format!("'\n' || {sql} || '\n'"), format!("\n{}\n", fold(text)));
         }
         (Column::Lines(sql), Value::Text(text)) if operator == Operator::Contains => {
             text_condition(query, sql, operator, &fold(text));
@@ -184,39 +176,50 @@ fn compare(
         (Column::Word(sql), Value::Text(text)) => word_condition(query, sql, operator, text),
         (Column::AnyWord(words), Value::Text(text)) => {
             for (at, sql) in words.iter().enumerate() {
-                query.push(if at > 0 { " OR coalesce(" } else { "(coalesce(" });
+                query.add(if at > 0 { " OR coalesce(" } else { "(coalesce(" });
                 word_condition(query, sql, operator, text);
-                query.push(", 0)");
+                query.add(", FALSE)");
             }
-            query.push(")");
+            query.add(")");
         }
         (Column::Around(before, sql, between), Value::Text(text)) => {
-            query.push(before);
+            query.add(before);
             text_condition(query, sql, operator, &fold(text));
-            query.push(between);
+            query.add(between);
             text_condition(query, sql, operator, &fold(text));
-            query.push("))");
+            query.add("))");
         }
         (Column::Number(sql), Value::Number(number)) => {
-            query.push(sql).push(sign(operator).ok_or_else(unfit)?).push_bind(*number);
+            query.add(sql);
+            query.add(sign(operator).ok_or_else(unfit)?);
+            query.add_value(*number);
         }
         (Column::Number(sql), Value::Time(at)) => {
-            query.push(sql).push(sign(operator).ok_or_else(unfit)?).push_bind(at.as_millis());
+            query.add(sql);
+            query.add(sign(operator).ok_or_else(unfit)?);
+            query.add_value(*at);
         }
         _ => return Err(unfit()),
     }
     Ok(())
 }
 
-fn text_condition(query: &mut QueryBuilder<Sqlite>, sql: &str, operator: Operator, folded: &str) {
-    match sign(operator) {
-        Some(sign) => query.push(sql).push(sign).push_bind(folded.to_owned()),
-        None => query.push(format_args!("instr({sql}, ")).push_bind(folded.to_owned()).push(") > 0"),
-    };
+fn text_condition(query: &mut Statement, sql: &str, operator: Operator, folded: &str) {
+    let Some(sign) = sign(operator) else { return contains(query, sql, folded.to_owned()) };
+    query.add(sql);
+    query.add(sign);
+    query.add_value(folded);
+}
+
+fn contains(query: &mut Statement, sql: &str, part: String) {
+    query.add_position();
+    query.add(&format!("({sql}, "));
+    query.add_value(part);
+    query.add(") > 0");
 }
 
 /// Words and codes are ASCII: the database folds both sides.
-fn word_condition(query: &mut QueryBuilder<Sqlite>, sql: &str, operator: Operator, text: &str) {
+fn word_condition(query: &mut Statement, sql: &str, operator: Operator, text: &str) {
     text_condition(query, &format!("lower({sql})"), operator, &text.to_ascii_lowercase());
 }
 
