@@ -12,6 +12,7 @@ use std::time::Duration;
 
 use crate::{
     id::{Epoch, Incarnation, Nonce, ShardId, Term, Volume, WorkerId},
+    placement::{Reservation, Switches},
     reason::Reason,
     time::Timestamp,
     words,
@@ -52,8 +53,8 @@ pub struct Shard {
     pub owner: Option<Incarnation>,
     /// True once its owner was asked to release it.
     pub revoking: bool,
-    /// The worker that it waits for: it had the shard, went away in order, and is expected back.
-    pub reserved: Option<WorkerId>,
+    /// For whom it is kept: who had it went away in order, and is expected back.
+    pub reserved: Option<Reservation>,
 }
 
 /// The state of a worker's process.
@@ -93,6 +94,8 @@ pub struct Survey {
     pub workers: Vec<Process>,
     /// Every shard that has an owner, and every free one that has mailboxes.
     pub shards: Vec<Shard>,
+    /// What people said about placement.
+    pub switches: Switches,
 }
 
 /// One stream between a worker and a coordinator, as the end that speaks of it has numbered it.

@@ -108,7 +108,12 @@ fn what_stands_is_told_once_and_again_to_who_is_behind() {
     let lease_until = Timestamp::from_millis(60_000);
     let (worker, incarnation) = (hello().worker, hello().incarnation);
     let process = Process { worker, incarnation, state: WorkerState::Live, lease_until };
-    let survey = Survey { now: Timestamp::from_millis(30_000), workers: vec![process], shards: vec![owned] };
+    let survey = Survey {
+        now: Timestamp::from_millis(30_000),
+        workers: vec![process],
+        shards: vec![owned],
+        ..Survey::default()
+    };
     let stands = |attempt| leader::Event::Answered(attempt, Answer::Stands(Box::new(survey.clone())));
     let told = |effects: &[leader::Effect]| {
         effects.iter().filter(|effect| matches!(effect, leader::Effect::Say(_, ToMember::Desired(_)))).count()

@@ -32,22 +32,19 @@ pub enum Mutation {
     NoTermCheck,
     /// A shard is given away while its owner still drains it.
     GrantOnRevoke,
-    /// What was desired before is told again as if it were new.
-    StaleDesired,
     /// What is released is said to be drained at once.
     NoDrain,
 }
 
 impl Mutation {
     /// Every one.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 7] = [
         Self::NoFence,
         Self::NoSelfFence,
         Self::NoGrace,
         Self::CountFromReply,
         Self::NoTermCheck,
         Self::GrantOnRevoke,
-        Self::StaleDesired,
         Self::NoDrain,
     ];
 }

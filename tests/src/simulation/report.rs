@@ -37,6 +37,10 @@ pub struct Report {
     pub moved: u64,
     /// Shards that were asked back.
     pub revoked: u64,
+    /// Shards that were asked back and stayed.
+    pub returned: u64,
+    /// Plans that stood still because many fell silent together.
+    pub frozen: u64,
     /// A hash over everything that happened, in order.
     pub trace: u64,
 }
@@ -70,6 +74,8 @@ impl Report {
             (&mut self.granted, other.granted),
             (&mut self.moved, other.moved),
             (&mut self.revoked, other.revoked),
+            (&mut self.returned, other.returned),
+            (&mut self.frozen, other.frozen),
         ];
         for (ours, theirs) in counts {
             *ours += theirs;
@@ -89,8 +95,15 @@ impl fmt::Display for Report {
         )?;
         writeln!(
             out,
-            "terms {}, declared dead {}, orphaned {}, granted {}, moved {}, asked back {}",
-            self.terms, self.declared_dead, self.orphaned, self.granted, self.moved, self.revoked
+            "terms {}, declared dead {}, orphaned {}, granted {}, moved {}, asked back {}, of them stayed {}, frozen {}",
+            self.terms,
+            self.declared_dead,
+            self.orphaned,
+            self.granted,
+            self.moved,
+            self.revoked,
+            self.returned,
+            self.frozen
         )?;
         write!(out, "faults {faults}:")?;
         for (kind, count) in &self.faults {

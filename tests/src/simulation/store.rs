@@ -15,6 +15,7 @@ use mailyard_policy::{
         leader::{Answer, Ask},
         member::Renewal,
     },
+    placement::{Reservation, Switches},
 };
 
 use super::{Mutation, Options, report::Report};
@@ -48,7 +49,7 @@ struct Row {
     cursor: u64,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct WorkerRow {
     worker: WorkerId,
     volume: Volume,
@@ -57,7 +58,7 @@ struct WorkerRow {
     reserved_until: Timestamp,
 }
 
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq)]
 struct ShardRow {
     epoch: Epoch,
     nonce: Nonce,
@@ -137,15 +138,25 @@ impl Store {
         Nonce::new((u128::from(self.number()) << 64) | 1)
     }
 
-    /// What the control plane asks.
+    /// What the control plane asks. A former leader's statement changes nothing.
     pub fn ask(&mut self, ask: Ask, now: Timestamp, report: &mut Report) -> Answer {
-        if let Some(lead) = guard(&ask)
-            && self.leader.lead != lead
-            && self.mutation != Some(Mutation::NoTermCheck)
-        {
+        let former = guard(&ask).is_some_and(|lead| self.leader.lead != lead);
+        if former {
             report.deposed += 1;
-            return Answer::Deposed;
+            if self.mutation != Some(Mutation::NoTermCheck) {
+                return Answer::Deposed;
+            }
         }
+        let before = former.then(|| (self.workers.clone(), self.shards.clone()));
+        let what = former.then(|| format!("{ask:?}"));
+        let answer = self.carry_out(ask, now, report);
+        if before.is_some_and(|before| before != (self.workers.clone(), self.shards.clone())) {
+            report.violation(format!("a former leader's statement changed something: {what:?}"));
+        }
+        answer
+    }
+
+    fn carry_out(&mut self, ask: Ask, now: Timestamp, report: &mut Report) -> Answer {
         match ask {
             Ask::Stand => Answer::Leads(self.stand(now, report)),
             Ask::Keep(_) => {
@@ -166,6 +177,20 @@ impl Store {
             }
             Ask::Grant(_, worker, incarnation, shards) => {
                 self.grant(&worker, incarnation, &shards, report);
+                Answer::Done
+            }
+            Ask::Return(_, shards) => {
+                for (shard, seen) in shards {
+                    let (epoch, nonce) = (Epoch(self.number()), self.nonce());
+                    if let Some(row) = self.shards.get_mut(&shard)
+                        && row.epoch == seen
+                        && row.owner.is_some()
+                        && row.revoking
+                    {
+                        report.returned += 1;
+                        (row.epoch, row.nonce, row.revoking) = (epoch, nonce, false);
+                    }
+                }
                 Answer::Done
             }
             Ask::Revoke(_, shards) => {
@@ -227,7 +252,9 @@ impl Store {
     fn survey(&self, now: Timestamp) -> Survey {
         let living = self.workers.iter().filter(|(_, row)| row.state != WorkerState::Dead);
         let reserved = |worker: &WorkerId| {
-            self.workers.values().any(|row| row.worker == *worker && row.reserved_until > now)
+            let mut rows = self.workers.values().filter(|row| row.worker == *worker);
+            let row = rows.find(|row| row.reserved_until > now)?;
+            Some(Reservation { worker: worker.clone(), until: row.reserved_until })
         };
         Survey {
             now,
@@ -248,9 +275,10 @@ impl Store {
                     nonce: row.nonce,
                     owner: row.owner,
                     revoking: row.revoking,
-                    reserved: row.last_owner.clone().filter(|last| row.owner.is_none() && reserved(last)),
+                    reserved: row.last_owner.as_ref().filter(|_| row.owner.is_none()).and_then(reserved),
                 })
                 .collect(),
+            switches: Switches::default(),
         }
     }
 
@@ -382,6 +410,11 @@ impl Store {
         }
     }
 
+    /// True while the lease of a process lasts.
+    pub fn leases(&self, incarnation: Incarnation, now: Timestamp) -> bool {
+        self.workers.get(&incarnation).is_some_and(|row| row.lease_until >= now)
+    }
+
     /// How many mails of a mailbox are tracked.
     pub fn tracked(&self, mailbox: Mailbox) -> usize {
         self.tracked[mailbox].len()
@@ -402,6 +435,7 @@ fn guard(ask: &Ask) -> Option<Leadership> {
         | Ask::Look(lead)
         | Ask::DeclareDead(lead, _)
         | Ask::Grant(lead, ..)
-        | Ask::Revoke(lead, _) => Some(*lead),
+        | Ask::Revoke(lead, _)
+        | Ask::Return(lead, _) => Some(*lead),
     }
 }

@@ -8,7 +8,7 @@ use std::{
 use mailyard_policy::{
     id::{Attempt, Incarnation, Term, Volume, WorkerId},
     membership::{
-        Desired, Hello, SessionId, ToLeader, ToMember,
+        Hello, SessionId, ToLeader, ToMember,
         leader::{self, Answer, Ask, Leader},
         member::{self, Member},
     },
@@ -95,7 +95,6 @@ pub struct World {
     store_down_until: u64,
     exchange: Exchange,
     report: Report,
-    desired: u64,
 }
 
 const WORKER_TICK: u64 = 200;
@@ -122,7 +121,6 @@ impl World {
             store_down_until: 0,
             exchange: Exchange::new(options.mailboxes, deadline),
             report: Report::default(),
-            desired: 0,
             chance,
         };
         for host in 0..options.workers + options.coordinators {
@@ -358,6 +356,10 @@ impl World {
                 self.at(self.now + ASKED, unknown);
             }
             Act::Poll(number, mailbox) => {
+                let (by, time) = (incarnation_of(caller), self.hosts[store].time(self.now));
+                if !self.store.leases(by, time) {
+                    self.report.violation(format!("at {} {by} polls without a lease", self.now));
+                }
                 let poll = Happening::Poll(caller, number, mailbox, self.now);
                 self.send(caller.host, store + 1, poll);
             }
@@ -433,7 +435,9 @@ impl World {
     fn coordinate(&mut self, caller: Caller, event: leader::Event) {
         let now = self.hosts[caller.host].boot(self.now);
         let Some(Program::Coordinator(coordinator)) = self.programs.get_mut(caller.host) else { return };
+        let before = coordinator.leader.is_frozen();
         let effects = coordinator.leader.step(event, now);
+        self.report.frozen += u64::from(coordinator.leader.is_frozen() && !before);
         for effect in effects {
             self.carry_out(caller, effect);
         }
@@ -472,13 +476,7 @@ impl World {
         }
     }
 
-    fn worker_hears(&mut self, wire: Wire, mut message: ToMember) {
-        if let ToMember::Desired(Desired { version, .. }) = &mut message
-            && self.options.mutation == Some(Mutation::StaleDesired)
-        {
-            self.desired += 1;
-            *version = self.desired;
-        }
+    fn worker_hears(&mut self, wire: Wire, message: ToMember) {
         self.with_worker(wire.worker, |process, now| process.heard(wire.session, message, now));
     }
 

@@ -10,14 +10,17 @@ use std::{
 };
 
 use super::{
-    Desired, Grant, Hello, Leadership, Progress, SessionId, Survey, ToLeader, ToMember, WorkerState,
+    Desired, Grant, Hello, Leadership, Process, Progress, SessionId, Survey, ToLeader, ToMember, WorkerState,
 };
 use crate::{
     id::{Attempt, Epoch, Incarnation, ShardId, Term, WorkerId},
     lease,
-    placement::{self, Candidate, Memory, Placed, Standing, Switches, View},
+    placement::{
+        self, Candidate, Memory, Placed, Standing, View,
+        silence::{self, Seen, Silence},
+    },
     reason::Reason,
-    time::BootTime,
+    time::{BootTime, Timestamp},
 };
 
 /// Numbers of the deployment.
@@ -33,6 +36,8 @@ pub struct Rules {
     pub nudged: Duration,
     /// Looks of one round at the most: the next one goes on.
     pub looks: u32,
+    /// A worker that said nothing for so long does not count as reachable.
+    pub silent: Duration,
     /// A worker with work to do that makes no progress for so long is given nothing more.
     pub stuck: Duration,
     /// The oldest and the newest protocol that is spoken.
@@ -41,6 +46,8 @@ pub struct Rules {
     pub lease: lease::Rules,
     /// What bounds a plan.
     pub placement: placement::Rules,
+    /// Those of the guard against mass silence.
+    pub silence: silence::Rules,
 }
 
 /// Something that the store is asked. Whatever it changes it changes only under the leadership that stands there.
@@ -62,6 +69,8 @@ pub enum Ask {
     Grant(Leadership, WorkerId, Incarnation, Vec<(ShardId, Epoch)>),
     /// Shards that are asked back.
     Revoke(Leadership, Vec<(ShardId, Epoch)>),
+    /// Shards that were asked back stay with their owners, under new grants.
+    Return(Leadership, Vec<(ShardId, Epoch)>),
 }
 
 /// What it answers.
@@ -122,6 +131,8 @@ struct Lead {
 struct Session {
     hello: Hello,
     progress: Progress,
+    /// When it said something last.
+    heard: BootTime,
     /// When it made progress last, or had nothing to do.
     progressed: BootTime,
     /// What it was told last, and under which version.
@@ -142,6 +153,7 @@ enum Pending {
 struct Round {
     runs: bool,
     looks: u32,
+    planned: bool,
     writes: VecDeque<Ask>,
     /// Something happened since its last look.
     wanted: bool,
@@ -163,6 +175,9 @@ pub struct Leader {
     version: u64,
     /// What the planner remembers.
     memory: Memory,
+    silence: Silence,
+    /// The store left something unanswered since the last look.
+    unanswered: bool,
 }
 
 impl Leader {
@@ -179,12 +194,19 @@ impl Leader {
             pending: BTreeMap::new(),
             version: 0,
             memory: Memory::default(),
+            silence: Silence::default(),
+            unanswered: false,
         }
     }
 
     /// Its leadership; `None`: another one leads, or nobody.
     pub fn leadership(&self) -> Option<Leadership> {
         self.lead.map(|lead| lead.leadership)
+    }
+
+    /// True while so many fell silent together that nobody is declared dead for it.
+    pub fn is_frozen(&self) -> bool {
+        self.silence.is_frozen()
     }
 
     /// The workers whose sessions are open, and how they fare.
@@ -292,7 +314,7 @@ impl Leader {
         if progress.turns_done > session.progress.turns_done || progress.oldest_due < self.rules.stuck {
             session.progressed = now;
         }
-        session.progress = progress;
+        (session.progress, session.heard) = (progress, now);
         effects.push(Effect::Say(id, ToMember::BeatAck { term, sequence }));
         if let Some((told, grants)) = session.told.as_ref().filter(|(told, _)| version < *told) {
             // It was lost, or is on its way: told twice it does no harm.
@@ -302,6 +324,7 @@ impl Leader {
     }
 
     fn answered(&mut self, pending: Pending, answer: Answer, now: BootTime, effects: &mut Vec<Effect>) {
+        self.unanswered |= answer == Answer::Unknown;
         match (pending, answer) {
             (_, Answer::Deposed) => self.lose(effects),
             (Pending::Lead { asked }, Answer::Leads(Some(leadership))) => {
@@ -335,6 +358,9 @@ impl Leader {
             return;
         }
         self.lead = Some(Lead { leadership, until });
+        // What another leader remembered is not known: nothing moves for a while, and many who are silent are believed
+        // to be so together.
+        (self.memory, self.silence) = (Memory::default(), Silence::default());
         self.round = Round { next: now, ..Round::default() };
         effects.push(Effect::Leads(Some(leadership)));
         self.look(now, effects);
@@ -361,7 +387,7 @@ impl Leader {
             effects.push(Effect::Close(former));
         }
         let protocol = hello.protocol.1.min(self.rules.protocol.1);
-        let known = Session { hello, progress: Progress::default(), progressed: now, told: None };
+        let known = Session { hello, progress: Progress::default(), heard: now, progressed: now, told: None };
         self.sessions.insert(session, known);
         effects.push(Effect::Say(session, ToMember::Welcome { term: leadership.term, protocol }));
         self.nudge(now, effects);
@@ -380,8 +406,10 @@ impl Leader {
 
     fn found(&mut self, survey: &Survey, now: BootTime, effects: &mut Vec<Effect>) {
         let Some(Lead { leadership, .. }) = self.lead else { return };
-        self.round.writes = self.writes(leadership, survey, now);
-        if self.round.writes.is_empty() || self.round.looks >= self.rules.looks {
+        // It is planned once; the last look of a round finds what is told.
+        let planned = self.round.planned || self.round.looks >= self.rules.looks;
+        self.round.writes = if planned { VecDeque::new() } else { self.writes(leadership, survey, now) };
+        if self.round.writes.is_empty() {
             self.tell(leadership.term, survey, effects);
             return self.end_round(now);
         }
@@ -402,60 +430,112 @@ impl Leader {
 
     /// What shall be otherwise than it stands. Of the dead first: a plan that counts on them is worth nothing.
     fn writes(&mut self, lead: Leadership, survey: &Survey, now: BootTime) -> VecDeque<Ask> {
+        self.guard(survey, now);
         let dead = self.dead(survey);
         if !dead.is_empty() {
             return VecDeque::from([Ask::DeclareDead(lead, dead)]);
         }
-        let live: BTreeSet<Incarnation> = survey
-            .workers
-            .iter()
-            .filter(|worker| worker.state == WorkerState::Live)
-            .map(|worker| worker.incarnation)
-            .collect();
-        let able: Vec<Candidate> = self
-            .sessions
-            .values()
-            .filter_map(|session| {
-                let Hello { worker, incarnation, capacity, build, .. } = &session.hello;
-                let stuck = now.since(session.progressed) >= self.rules.stuck;
-                (live.contains(incarnation) && !stuck).then(|| Candidate {
-                    worker: worker.clone(),
-                    incarnation: *incarnation,
-                    capacity: *capacity,
-                    build: build.clone(),
-                    standing: Standing::Live,
-                })
-            })
-            .collect();
+        self.round.planned = true;
+        let workers: Vec<Candidate> =
+            survey.workers.iter().map(|process| self.candidate(process, survey.now)).collect();
         let placed: Vec<Placed> = survey.shards.iter().map(Placed::from).collect();
-        let switches = Switches::default();
-        let view =
-            View { now: survey.now, workers: &able, shards: &placed, switches: &switches, silent: false };
-        let (plan, memory) = placement::plan(&self.rules.placement, self.memory.clone(), &view);
+        let mut switches = survey.switches.clone();
+        switches.quarantined.extend(self.stuck(now));
+        let view = View {
+            now: survey.now,
+            workers: &workers,
+            shards: &placed,
+            switches: &switches,
+            silent: self.silence.is_frozen(),
+        };
+        let (plan, memory) = placement::plan(&self.rules.placement, std::mem::take(&mut self.memory), &view);
         self.memory = memory;
+        let worker = |of: Incarnation| workers.iter().find(|worker| worker.incarnation == of);
         let mut writes = VecDeque::new();
         for (incarnation, shards) in plan.grants() {
-            if let Some(to) = able.iter().find(|candidate| candidate.incarnation == incarnation) {
-                writes.push_back(Ask::Grant(lead, to.worker.clone(), incarnation, shards));
-            }
+            writes.extend(
+                worker(incarnation).map(|to| Ask::Grant(lead, to.worker.clone(), incarnation, shards)),
+            );
         }
-        let revokes = plan.revokes();
-        if !revokes.is_empty() {
-            writes.push_back(Ask::Revoke(lead, revokes));
-        }
+        let (revokes, returns) = (plan.revokes(), plan.returns());
+        writes.extend((!revokes.is_empty()).then_some(Ask::Revoke(lead, revokes)));
+        writes.extend((!returns.is_empty()).then_some(Ask::Return(lead, returns)));
         writes
     }
 
-    /// Those whose leases ended long enough ago, and those that went away in order.
+    /// Who fell silent, and whether that is believed.
+    fn guard(&mut self, survey: &Survey, now: BootTime) {
+        let rules = &self.rules.silence;
+        let reachable = |incarnation| {
+            let mut sessions = self.sessions.values();
+            let session = sessions.find(|session| session.hello.incarnation == incarnation);
+            session.is_some_and(|session| now.since(session.heard) < self.rules.silent)
+        };
+        let seen: Vec<Seen> = survey
+            .workers
+            .iter()
+            .filter(|process| process.state == WorkerState::Live)
+            .map(|Process { incarnation, lease_until, .. }| Seen {
+                incarnation: *incarnation,
+                lease_until: *lease_until,
+                reachable: reachable(*incarnation),
+            })
+            .collect();
+        let database_is_well = !std::mem::take(&mut self.unanswered);
+        let looked = silence::Event::Looked { workers: &seen, database_is_well };
+        let mut silence = std::mem::take(&mut self.silence).step(rules, looked, survey.now);
+        for process in &survey.workers {
+            let back = |session: &Session| {
+                session.hello.worker == process.worker && session.hello.incarnation != process.incarnation
+            };
+            if self.sessions.values().any(back) {
+                // Its successor was taken, so that it has ended or was silent for as long as its lease.
+                let proven = silence::Event::ProvenDead(process.incarnation);
+                silence = silence.step(rules, proven, survey.now);
+            }
+        }
+        self.silence = silence;
+    }
+
+    fn candidate(&self, process: &Process, now: Timestamp) -> Candidate {
+        let mut sessions = self.sessions.values().map(|session| &session.hello);
+        let hello = sessions.find(|hello| hello.incarnation == process.incarnation);
+        let standing = match process.state {
+            WorkerState::Draining => Standing::Leaving,
+            WorkerState::Live if hello.is_some() && process.lease_until > now => Standing::Live,
+            WorkerState::Live | WorkerState::Dead => Standing::Suspect,
+        };
+        Candidate {
+            worker: process.worker.clone(),
+            incarnation: process.incarnation,
+            capacity: hello.map_or(1, |hello| hello.capacity),
+            build: hello.map(|hello| hello.build.clone()).unwrap_or_default(),
+            standing,
+        }
+    }
+
+    /// Workers that have work to do and make no progress.
+    fn stuck(&self, now: BootTime) -> impl Iterator<Item = WorkerId> {
+        let stuck =
+            self.sessions.values().filter(move |session| now.since(session.progressed) >= self.rules.stuck);
+        stuck.map(|session| session.hello.worker.clone())
+    }
+
+    /// Those whose leases ended long enough ago, unless too many did so together, and those that went away in order.
     fn dead(&self, survey: &Survey) -> Vec<Incarnation> {
         let owners: BTreeSet<Incarnation> = survey.shards.iter().filter_map(|shard| shard.owner).collect();
         let open = |incarnation| self.sessions.values().any(|open| open.hello.incarnation == incarnation);
-        let dead = survey.workers.iter().filter(|worker| {
-            let ended = worker.lease_until + self.rules.lease.grace() < survey.now;
-            let gone = worker.state == WorkerState::Draining && !owners.contains(&worker.incarnation);
-            ended || gone && !open(worker.incarnation)
+        let back = |process: &Process| {
+            let mut others = self.sessions.values().map(|session| &session.hello);
+            others.any(|other| other.worker == process.worker && other.incarnation != process.incarnation)
+        };
+        let dead = survey.workers.iter().filter(|process| {
+            let ended = process.lease_until + self.rules.lease.grace() < survey.now;
+            let believed = !self.silence.is_frozen() || back(process);
+            let gone = process.state == WorkerState::Draining && !owners.contains(&process.incarnation);
+            ended && believed || gone && !open(process.incarnation)
         });
-        dead.map(|worker| worker.incarnation).collect()
+        dead.map(|process| process.incarnation).collect()
     }
 
     /// Tells each worker what it shall hold, if that is not what it was told last.
@@ -496,10 +576,12 @@ impl Default for Rules {
             look: Duration::from_secs(1),
             nudged: Duration::from_millis(250),
             looks: 4,
+            silent: Duration::from_secs(10),
             stuck: Duration::from_mins(1),
             protocol: (1, 1),
             lease: lease::Rules::default(),
             placement: placement::Rules::default(),
+            silence: silence::Rules::default(),
         }
     }
 }
@@ -511,7 +593,7 @@ impl From<&super::Shard> for Placed {
             epoch: shard.epoch,
             owner: shard.owner,
             revoking: shard.revoking,
-            reserved: None,
+            reserved: shard.reserved.clone(),
             weight: 1,
         }
     }
