@@ -161,14 +161,17 @@ impl Connection {
 
     /// Sends a request, and reads until the head of its answer is complete. Returns the head and its length.
     async fn ask(&mut self, request: &[u8], kept: bool, now: Timestamp) -> Result<(Head, usize), Broken> {
-        self.send(request).await.map_err(|_| lost(kept, Execution::Maybe))?;
+        // Who answers before the whole request has come may close behind the answer (RFC 9112 9.5): it counts.
+        let is_sent = self.send(request).await.is_ok();
         loop {
             match self.read().await {
                 Ok(0) | Err(_) => return Err(lost(kept && self.filled == 0, Execution::Maybe)),
                 Ok(_) => {}
             }
             match http1::read_head(self.buffer.get(..self.filled).unwrap_or_default(), now) {
-                Ok(Some(found)) => return Ok(found),
+                Ok(Some((head, length))) => {
+                    return Ok((Head { close: head.close || !is_sent, ..head }, length));
+                }
                 Ok(None) => {}
                 Err(http1::NotHttp) => return Err(not_http()),
             }

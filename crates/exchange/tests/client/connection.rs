@@ -4,7 +4,7 @@ use std::{sync::Arc, time::Duration};
 
 use mailyard_exchange::{
     Failure, Gate, Warrant,
-    codec::{ItemId, WellKnown},
+    codec::{Content, ItemId, WellKnown},
 };
 use mailyard_policy::{Reason, Timestamp, id::ProfileId, outbox::Execution};
 
@@ -161,6 +161,36 @@ async fn a_connection_that_died_while_kept_is_replaced_for_reads_and_never_for_e
     let client = server.client();
     assert_eq!((what(reads(&client).await), what(writes(&client).await)), (Ok(()), Ok(())));
     assert_eq!(server.connections(), 2);
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_before_the_whole_request_counts() {
+    let large = vec![b'x'; 3 << 20];
+    for (status, more, reason) in [
+        ("413 Too Large", "", Reason::ItemTooLarge),
+        ("401 No", "WWW-Authenticate: Basic realm=\"x\"\r\n", Reason::ProfileAuthRejected),
+        ("503 Busy", "", Reason::ExchangeUnavailable),
+    ] {
+        let answer = http(&format!("HTTP/1.1 {status}\r\n{more}"), b"");
+        let server = Server::start([Act::AnswerEarly(answer), Act::Answer(ok(folder_answer()))]).await;
+        let client = server.client();
+        let mailbox = client.mailbox("anna@example.org");
+        let content = Content::Mime { message: &large, bcc: &[] };
+        let made = mailbox.create_draft(&WellKnown::Drafts.into(), content, "an operation").await;
+        assert_eq!(what(made.map(|_| ())), Err((reason, Execution::Not)), "{status}");
+        if reason == Reason::ItemTooLarge {
+            assert_eq!(
+                (what(reads(&client).await), server.connections()),
+                (Ok(()), 2),
+                "it is not used again"
+            );
+        }
+    }
+    let server = Server::start([Act::AnswerEarly(b"HTTP/1.1 413 Too".to_vec())]).await;
+    let content = Content::Mime { message: &large, bcc: &[] };
+    let mailbox = server.client().mailbox("anna@example.org");
+    let made = mailbox.create_draft(&WellKnown::Drafts.into(), content, "an operation").await;
+    assert_eq!(what(made.map(|_| ())), Err((Reason::ProfileConnectionLost, Execution::Maybe)));
 }
 
 #[tokio::test]

@@ -26,6 +26,8 @@ pub enum Act {
     Answer(Vec<u8>),
     /// Answers, and closes the connection.
     AnswerAndClose(Vec<u8>),
+    /// Answers as soon as the head of the request is there, and closes the connection with the rest unread.
+    AnswerEarly(Vec<u8>),
     /// Answers the first part, and the rest so much later.
     AnswerLate(Vec<u8>, Duration, Vec<u8>),
     /// Answers with a message of so many bytes, made while it is sent.
@@ -224,12 +226,13 @@ async fn serve(
     number: usize,
     shared: &Shared,
 ) -> std::io::Result<()> {
-    while let Some(request) = receive(stream).await? {
+    let early = || matches!(shared.script.lock().expect("nobody panics").front(), Some(Act::AnswerEarly(_)));
+    while let Some(request) = receive(stream, early).await? {
         shared.requests.lock().expect("nobody panics").push((number, request));
         let act = shared.script.lock().expect("nobody panics").pop_front().unwrap_or(Act::Close);
         match act {
             Act::Answer(bytes) => stream.write_all(&bytes).await?,
-            Act::AnswerAndClose(bytes) => {
+            Act::AnswerAndClose(bytes) | Act::AnswerEarly(bytes) => {
                 stream.write_all(&bytes).await?;
                 break;
             }
@@ -248,14 +251,18 @@ async fn serve(
     stream.shutdown().await
 }
 
-async fn receive(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Option<String>> {
+/// A request; with `early` its head, and what came with it.
+async fn receive(
+    stream: &mut (impl AsyncRead + Unpin),
+    early: impl Fn() -> bool,
+) -> std::io::Result<Option<String>> {
     let mut bytes = Vec::new();
     loop {
         let text = String::from_utf8_lossy(&bytes);
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
             let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
             let length = length.map_or(Some(0), |length| length.parse().ok());
-            if length == Some(body.len()) {
+            if length == Some(body.len()) || early() {
                 return Ok(Some(text.into_owned()));
             }
         }
