@@ -53,6 +53,11 @@ impl Failure {
         format!("{}{code}", self.detail)
     }
 
+    /// True if it has a response code of Exchange Web Services, and one that means something here.
+    pub(crate) fn has_known_code(&self) -> bool {
+        self.code.as_deref().is_some_and(|code| CODES.contains_key(code))
+    }
+
     /// What it means where these credentials were used.
     #[must_use]
     pub(crate) fn with_credentials_of(self, source: CredentialSource) -> Self {
@@ -100,7 +105,8 @@ impl Failure {
             Some(inner) if is_wrapper(&refusal.code) => inner,
             _ => &refusal.code,
         };
-        let mut meaning = CODES.get(code).copied().unwrap_or(UNKNOWN);
+        let unknown = if refusal.fault && !code.starts_with("Error") { of_fault(code) } else { UNKNOWN };
+        let mut meaning = CODES.get(code).copied().unwrap_or(unknown);
         if refusal.back_off.is_some() && meaning.reason.nature() != Nature::Throttled {
             meaning.reason = Reason::ExchangeServerBusy;
         }
@@ -174,6 +180,16 @@ impl From<Malformed> for Failure {
     }
 }
 
+/// What a fault means whose code is none of Exchange Web Services: all of those begin with `Error`. Something before it
+/// failed, or is another service that speaks SOAP.
+fn of_fault(code: &str) -> Meaning {
+    let reason = match code {
+        "InternalServiceFault" | "Server" | "Receiver" => Reason::Exchange5xx,
+        _ => Reason::ProfileAnswerNotEws,
+    };
+    Meaning { reason, execution: Execution::Maybe }
+}
+
 fn is_wrapper(code: &str) -> bool {
     matches!(
         code,
@@ -232,7 +248,17 @@ mod tests {
             (refusal("ErrorNobodyKnows", None, None, ""), Reason::MailboxTransientError, None),
             (refusal("", None, None, ""), Reason::MailboxTransientError, None),
         ];
-        for (refusal, reason, back_off) in cases {
+        let fault = |code: &str| Refusal { fault: true, ..refusal(code, None, None, "") };
+        let faults = [
+            (fault("ErrorItemNotFound"), Reason::ItemNotFound, None),
+            (fault("ErrorNobodyKnows"), Reason::MailboxTransientError, None),
+            (fault("ActionNotSupported"), Reason::ProfileAnswerNotEws, None),
+            (fault("Client"), Reason::ProfileAnswerNotEws, None),
+            (fault(""), Reason::ProfileAnswerNotEws, None),
+            (fault("InternalServiceFault"), Reason::Exchange5xx, None),
+            (Refusal { back_off: Some(Duration::ZERO), ..fault("Server") }, busy, Some(0)),
+        ];
+        for (refusal, reason, back_off) in cases.into_iter().chain(faults) {
             let failure = Failure::of_refusal(&refusal);
             assert_eq!(failure.reason, reason, "{refusal:?}");
             assert_eq!(failure.back_off, back_off.map(Duration::from_millis), "{refusal:?}");

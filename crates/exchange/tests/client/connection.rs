@@ -86,6 +86,16 @@ async fn answers_become_results() {
             http(&head("500 Oops", "Content-Type: text/xml\r\n"), fault.as_bytes()),
             Err(Reason::ExchangeServerBusy),
         ),
+        (
+            http(
+                &head("500 Oops", "Content-Type: text/xml\r\n"),
+                fault
+                    .replace("a:ErrorServerBusy", "a:ActionNotSupported")
+                    .replace("BackOff", "Other")
+                    .as_bytes(),
+            ),
+            Err(Reason::ProfileAnswerNotEws),
+        ),
         (http(&head("500 Oops", html), page.as_bytes()), Err(Reason::Exchange5xx)),
         (http(&head("500 Oops", "Content-Type: text/xml\r\n"), page.as_bytes()), Err(Reason::Exchange5xx)),
         (
