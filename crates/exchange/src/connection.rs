@@ -47,6 +47,9 @@ impl Deadlines {
 
 /// Who takes the body of an answer.
 pub(crate) trait Taker: Send {
+    /// The request carries this value of the header Authorization.
+    fn authorization(&mut self, _value: &str) {}
+
     /// The head: `Err` leaves the body unread and the connection is not used again.
     fn head(&mut self, head: &Head) -> Result<(), Failure>;
 

@@ -219,13 +219,12 @@ impl<T: FnMut(Step) + Send> Test<'_, T> {
                 skipped(StepName::Impersonate, "the server asked to be left alone")
             }
             // It may stand outside the scope of its own role, and need not have a mailbox.
-            Err(failure) if is_own && failure.reason.scope() == Scope::Mailbox => {
+            Err(failure) if is_own && is_of_access(failure.reason) => {
                 let step = well(StepName::Impersonate, begun, "no mailbox is named");
                 let evidence = "the account may not act for a mailbox of its own; name another one";
                 warned(step, failure.reason, evidence)
             }
-            // It is let in, and what is behind the door does not work.
-            Err(failure) if failure.code.is_some() && !is_of_access(failure.reason) => {
+            Err(failure) if is_behind_the_door(failure) => {
                 well(StepName::Impersonate, begun, "the account may act for the mailbox")
             }
             Err(failure) => failed(StepName::Impersonate, begun, failure),
@@ -326,7 +325,16 @@ fn is_of_access(reason: Reason) -> bool {
             | Reason::MailboxNotFoundOnServer
             | Reason::MailboxAddressNotPrimary
             | Reason::MailboxAccountDisabled
+            | Reason::MailboxAccessDenied
     )
+}
+
+/// True if Exchange let the account in, and what is behind the door does not work.
+fn is_behind_the_door(failure: &Failure) -> bool {
+    failure.has_known_code()
+        && failure.reason.scope() == Scope::Mailbox
+        && !is_of_access(failure.reason)
+        && !matches!(failure.reason, Reason::EwsRequestRejected | Reason::EwsProtocolError)
 }
 
 fn product(version: ServerVersion) -> &'static str {
