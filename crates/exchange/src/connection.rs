@@ -20,6 +20,8 @@ use crate::{
     http1::{self, Body, Head, PushError},
 };
 
+pub(crate) use self::handshake::NoCertificate;
+
 /// Bytes read at first: the answer to a poll that finds nothing fits.
 const FIRST_READ: usize = 4 << 10;
 /// Bytes read at once from then on: a TLS record fits.
@@ -74,6 +76,8 @@ pub(crate) struct Broken {
 
 pub(crate) struct Connection {
     stream: Stream,
+    /// The server asked for a certificate of the client.
+    is_asked: bool,
     buffer: Vec<u8>,
     filled: usize,
     /// How many requests it has served.
@@ -116,17 +120,20 @@ impl Connection {
         noted(Opened::Resolved(addresses.clone()));
         let tcp = connect(&addresses, until).await?;
         noted(Opened::Connected(tcp.peer_addr().ok()));
+        let mut is_asked = false;
         let stream = if endpoint.tls {
-            let handshake = TlsConnector::from(trust.clone()).connect(endpoint.server_name()?, tcp);
-            let tls = timeout_at(until, handshake).await.map_err(|_| {
+            let hands = TlsConnector::from(trust.clone()).connect(endpoint.server_name()?, tcp);
+            let (tls, was_asked) = timeout_at(until, handshake::shake(hands)).await.map_err(|_| {
                 Failure::new(Reason::ProfileConnectTimeout, Execution::Not, "the TLS handshake took too long")
             })?;
-            Stream::Tls(Box::new(tls.map_err(|error| handshake::failed(&error))?))
+            is_asked = was_asked;
+            Stream::Tls(Box::new(tls.map_err(|error| handshake::failed(&error, is_asked))?))
         } else {
             Stream::Plain(tcp)
         };
         noted(Opened::Proven(stream.proof()));
-        Ok(Self { stream, buffer: Vec::new(), filled: 0, served: 0, used: Instant::now(), known: None })
+        let used = Instant::now();
+        Ok(Self { stream, is_asked, buffer: Vec::new(), filled: 0, served: 0, used, known: None })
     }
 
     /// What binds a proof to this channel; `None`: it is no channel, or one that nothing is defined for.
@@ -168,7 +175,12 @@ impl Connection {
         let is_sent = self.send(request).await.is_ok();
         loop {
             match self.read().await {
-                Ok(0) | Err(_) => return Err(lost(kept && self.filled == 0, Execution::Maybe)),
+                Ok(0) => return Err(lost(kept && self.filled == 0, Execution::Maybe)),
+                Err(error) => {
+                    let ended = handshake::ended(&error, self.is_asked).filter(|_| !kept && self.filled == 0);
+                    let lost = lost(kept && self.filled == 0, Execution::Maybe);
+                    return Err(ended.map_or(lost, |failure| Broken { failure, stale: false }));
+                }
                 Ok(_) => {}
             }
             match http1::read_head(self.buffer.get(..self.filled).unwrap_or_default(), now) {

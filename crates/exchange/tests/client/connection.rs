@@ -8,7 +8,12 @@ use mailyard_exchange::{
 };
 use mailyard_policy::{Reason, Timestamp, id::ProfileId, outbox::Execution};
 
-use crate::scripted::{self, Act, GENUINE, Identity, OK, Server, folder_answer, gzip, http, ok, soap};
+use rustls::{
+    crypto::CryptoProvider,
+    version::{TLS12, TLS13},
+};
+
+use crate::scripted::{self, Act, GENUINE, Identity, OK, Server, Terms, folder_answer, gzip, http, ok, soap};
 
 /// Reads a folder, which changes nothing.
 pub async fn reads(client: &mailyard_exchange::Client) -> Result<(), Failure> {
@@ -288,6 +293,10 @@ async fn a_server_must_prove_its_name() {
         assert_eq!(reason(&server).await, Err((expected, Execution::Not)));
         assert!(server.requests().is_empty(), "nothing was told to it");
     }
+    let server = Server::start_as_authority().await;
+    let failure = reads(&server.client()).await.expect_err("it is no server's certificate");
+    assert_eq!(failure.reason, Reason::ProfileTlsCertificateUnsuited, "{failure}");
+    assert!(failure.detail.contains("CA:TRUE"), "{failure}");
     let (server, other) = (Server::start([]).await, Server::start([]).await);
     let config = mailyard_exchange::Config { ca_pem: Some(other.ca_pem.clone()), ..server.config() };
     assert_eq!(
@@ -302,6 +311,43 @@ async fn a_server_must_prove_its_name() {
         what(reads(&scripted::client(config)).await),
         Err((Reason::ProfileConnectFailed, Execution::Not))
     );
+}
+
+#[tokio::test]
+async fn a_server_that_insists_on_a_certificate_of_the_client_says_so() {
+    let wanted = Err((Reason::ProfileTlsClientCertificate, Execution::Not));
+    for version in [&TLS12, &TLS13] {
+        let server = Server::start_on(
+            Terms { versions: vec![version], certificate: true, ..Terms::default() },
+            [Act::Answer(sent())],
+        )
+        .await;
+        assert_eq!(what(writes(&server.client()).await), wanted, "{version:?}");
+        assert!(server.requests().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn suites_and_curves_that_are_not_promised_are_not_offered() {
+    use rustls::crypto::ring::{cipher_suite as suite, default_provider, kx_group};
+    let only = |suite| CryptoProvider { cipher_suites: vec![suite], ..default_provider() };
+    for (suite, agrees) in [
+        (suite::TLS13_AES_128_GCM_SHA256, true),
+        (suite::TLS13_CHACHA20_POLY1305_SHA256, false),
+        (suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, true),
+        (suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, false),
+    ] {
+        let versions = if suite.tls13().is_some() { vec![&TLS13] } else { vec![&TLS12] };
+        let terms = Terms { provider: only(suite), versions, ..Terms::default() };
+        let server = Server::start_on(terms, [Act::Answer(ok(folder_answer()))]).await;
+        let found = what(reads(&server.client()).await);
+        let refused = Err((Reason::ProfileTlsSuites, Execution::Not));
+        assert_eq!(found, if agrees { Ok(()) } else { refused }, "{suite:?}");
+    }
+    let provider = CryptoProvider { kx_groups: vec![kx_group::SECP384R1], ..default_provider() };
+    let terms = Terms { provider, ..Terms::default() };
+    let server = Server::start_on(terms, [Act::Answer(ok(folder_answer()))]).await;
+    assert_eq!(what(reads(&server.client()).await), Ok(()));
 }
 
 #[tokio::test]

@@ -11,8 +11,12 @@ use std::{
 use mailyard_exchange::{Authentication, Client, Config, Gate, Resolver};
 use mailyard_policy::{Timestamp, id::ProfileId, profile::CredentialSource};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::ServerConfig;
-use rustls_pki_types::PrivatePkcs8KeyDer;
+use rustls::{
+    ALL_VERSIONS, RootCertStore, ServerConfig, SupportedProtocolVersion,
+    crypto::{CryptoProvider, ring::default_provider},
+    server::WebPkiClientVerifier,
+};
+use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpListener,
@@ -71,6 +75,23 @@ impl Server {
     pub async fn start_as(identity: Identity, script: impl IntoIterator<Item = Act>) -> Self {
         let (config, ca_pem) = tls(&identity);
         Self::listen(Some(TlsAcceptor::from(Arc::new(config))), ca_pem, script).await
+    }
+
+    /// A server that speaks TLS on these terms only.
+    pub async fn start_on(terms: Terms, script: impl IntoIterator<Item = Act>) -> Self {
+        let (certificate, key, ca_pem) = certificate(&GENUINE, &rcgen::PKCS_ECDSA_P256_SHA256);
+        let config = terms.config(vec![certificate.der().clone()], &key);
+        Self::listen(Some(TlsAcceptor::from(Arc::new(config))), ca_pem, script).await
+    }
+
+    /// A server whose certificate says that it is an authority's, and signs itself.
+    pub async fn start_as_authority() -> Self {
+        let key = KeyPair::generate().expect("a key");
+        let mut parameters = CertificateParams::new(vec![GENUINE.name.to_owned()]).expect("parameters");
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = parameters.self_signed(&key).expect("a certificate");
+        let config = Terms::default().config(vec![certificate.der().clone()], &key);
+        Self::listen(Some(TlsAcceptor::from(Arc::new(config))), certificate.pem(), []).await
     }
 
     /// A server without TLS.
@@ -208,17 +229,40 @@ pub fn certificate(
 
 fn tls(identity: &Identity) -> (ServerConfig, String) {
     let (certificate, key, ca_pem) = certificate(identity, &rcgen::PKCS_ECDSA_P256_SHA256);
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![certificate.der().clone()],
-            PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
-        )
-        .expect("a chain");
-    (config, ca_pem)
+    let chain = vec![certificate.der().clone()];
+    (Terms::default().config(chain, &key), ca_pem)
+}
+
+/// What a server of TLS insists on.
+pub struct Terms {
+    pub provider: CryptoProvider,
+    pub versions: Vec<&'static SupportedProtocolVersion>,
+    /// A certificate of its clients.
+    pub certificate: bool,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self { provider: default_provider(), versions: ALL_VERSIONS.to_vec(), certificate: false }
+    }
+}
+
+impl Terms {
+    fn config(self, chain: Vec<CertificateDer<'static>>, key: &KeyPair) -> ServerConfig {
+        let provider = Arc::new(self.provider);
+        let verifier = self.certificate.then(|| {
+            let mut roots = RootCertStore::empty();
+            chain.iter().cloned().for_each(|root| roots.add(root).expect("a certificate"));
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+            verifier.build().expect("a verifier")
+        });
+        ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&self.versions)
+            .expect("versions")
+            .with_client_cert_verifier(verifier.unwrap_or_else(WebPkiClientVerifier::no_client_auth))
+            .with_single_cert(chain, PrivatePkcs8KeyDer::from(key.serialize_der()).into())
+            .expect("a chain")
+    }
 }
 
 async fn serve(
