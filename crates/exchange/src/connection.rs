@@ -9,7 +9,7 @@ use rustls::ClientConfig;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
@@ -203,6 +203,7 @@ impl Connection {
         let fresh = |failure| Broken { failure, stale: false };
         let push_failed = |error| match error {
             PushError::NotHttp => not_http(),
+            PushError::Packing => fresh(badly_packed()),
             PushError::Sink(failure) => fresh(failure),
         };
         taker.head(head).map_err(fresh)?;
@@ -305,18 +306,21 @@ async fn resolve(
     }
 }
 
+/// Tries one address after the other. None of them takes the time of those behind it (RFC 8305 5 in spirit).
 async fn connect(addresses: &[SocketAddr], until: Instant) -> Result<TcpStream, Failure> {
     let fail = |reason, detail: String| Failure::new(reason, Execution::Not, detail);
     let mut last = fail(Reason::ProfileDnsFailed, "the server has no address".to_owned());
-    for address in addresses {
-        match timeout_at(until, TcpStream::connect(address)).await {
+    for (address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
+        let rest = until.saturating_duration_since(Instant::now());
+        let share = rest / u32::try_from(left).unwrap_or(u32::MAX);
+        match timeout(share, TcpStream::connect(address)).await {
             Ok(Ok(tcp)) => {
                 // Small requests must not wait for more to send.
                 let _unsupported = tcp.set_nodelay(true);
                 return Ok(tcp);
             }
             Ok(Err(error)) => last = fail(Reason::ProfileConnectFailed, format!("no connection: {error}")),
-            Err(_) => return Err(fail(Reason::ProfileConnectTimeout, "nobody answered in time".to_owned())),
+            Err(_) => last = fail(Reason::ProfileConnectTimeout, "nobody answered in time".to_owned()),
         }
     }
     Err(last)
@@ -337,7 +341,42 @@ fn late() -> Broken {
     Broken { failure, stale: false }
 }
 
+fn badly_packed() -> Failure {
+    let detail = "the answer is not compressed by gzip, as its head says";
+    Failure::new(Reason::EwsProtocolError, Execution::Maybe, detail)
+}
+
 fn not_http() -> Broken {
     let failure = Failure::new(Reason::EwsProtocolError, Execution::Maybe, "the answer is no HTTP/1.1");
     Broken { failure, stale: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_where_nobody_answers_leaves_time_for_the_next() {
+        let here = || SocketAddr::from(([127, 0, 0, 1], 0));
+        let full = TcpSocket::new_v4().expect("a socket");
+        full.bind(here()).expect("a port");
+        let full = full.listen(1).expect("it listens");
+        let silent = full.local_addr().expect("an address");
+        // Nobody accepts: when its queue is full it does not answer any more.
+        let mut held = Vec::new();
+        while let Ok(Ok(tcp)) = timeout(Duration::from_millis(300), TcpStream::connect(silent)).await {
+            held.push(tcp);
+        }
+        let open = TcpListener::bind(here()).await.expect("a port");
+        let good = open.local_addr().expect("an address");
+        let within = |time| Instant::now() + Duration::from_millis(time);
+        let found = connect(&[silent, silent, good], within(900)).await.expect("the last one answers");
+        assert_eq!(found.peer_addr().ok(), Some(good));
+        let late = connect(&[silent, silent], within(300)).await.expect_err("nobody answers");
+        assert_eq!(late.reason, Reason::ProfileConnectTimeout);
+        let none = connect(&[], within(300)).await.expect_err("there is nobody");
+        assert_eq!(none.reason, Reason::ProfileDnsFailed);
+    }
 }

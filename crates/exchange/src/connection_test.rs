@@ -3,8 +3,6 @@
 mod excerpt;
 mod step;
 
-use std::time::Duration;
-
 use mailyard_policy::{
     Nature, Reason,
     connection_test::{Step, StepName, StepOutcome},
@@ -30,8 +28,6 @@ use crate::{
 const OLDEST: ServerVersion = ServerVersion { major: 15, minor: 0, build: 847, revision: 0 };
 /// The first build of the Subscription Edition.
 const SUBSCRIPTION_EDITION: u16 = 2562;
-/// A server's clock that differs by more than this is told to people: tokens and NTLM are refused by then.
-const CLOCK_SKEW: Duration = Duration::from_mins(5);
 
 const INBOX: Folder = Folder::WellKnown(WellKnown::Inbox);
 const ROOT: Folder = Folder::WellKnown(WellKnown::MsgFolderRoot);
@@ -159,10 +155,7 @@ impl<T: FnMut(Step) + Send> Test<'_, T> {
                 failed(StepName::Http, begun, &failure)
             }
         };
-        let now = self.client.now();
-        let theirs = head.date.unwrap_or(now);
-        let skew = theirs.since(now).max(now.since(theirs));
-        if skew > CLOCK_SKEW {
+        if let Some(skew) = head.clock_skew(self.client.now()) {
             let evidence = format!("its clock and this machine's differ by {} s", skew.as_secs());
             step = warned(step, Reason::ProfileClockSkew, &evidence);
         }

@@ -85,6 +85,10 @@ async fn answers_become_results() {
         (chunked.into_bytes(), Ok(())),
         (http(&format!("{OK}Content-Encoding: gzip\r\n"), &gzip(&folder_answer())), Ok(())),
         (http(&format!("{OK}Content-Encoding: gzip\r\n"), b"no gzip"), Err(Reason::EwsProtocolError)),
+        (
+            http(&head("401 No", "Content-Encoding: gzip\r\nWWW-Authenticate: Basic realm=\"x\"\r\n"), b""),
+            Err(Reason::ProfileAuthRejected),
+        ),
         (http(&head("200 OK", html), page.as_bytes()), Err(Reason::ProfileAnswerNotEws)),
         (ok(soap("GetFolder", &[Err("ErrorMailboxStoreUnavailable")])), Err(Reason::MailboxUnavailable)),
         (
