@@ -150,10 +150,7 @@ impl<T: FnMut(Step) + Send> Test<'_, T> {
                 well(StepName::Http, begun, format!("it asks who is there, and offers {offered}"))
             }
             200 => failed(StepName::Http, begun, &Failure::of_page()),
-            status => {
-                let failure = Failure::of_status(status, head.location.as_deref(), head.retry_after);
-                failed(StepName::Http, begun, &failure)
-            }
+            _ => failed(StepName::Http, begun, &Failure::of_status_of_nothing(&head)),
         };
         if let Some(skew) = head.clock_skew(self.client.now()) {
             let evidence = format!("its clock and this machine's differ by {} s", skew.as_secs());

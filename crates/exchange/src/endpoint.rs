@@ -47,6 +47,9 @@ impl Endpoint {
     /// # Errors
     /// `PROFILE_URL_WRONG` with what is wrong.
     pub fn parse(url: &str, allow_plain_http: bool) -> Result<Self, Failure> {
+        if url.contains('#') {
+            return Err(wrong("the URL holds a fragment (#), which no server is ever told"));
+        }
         let uri: http::Uri =
             url.trim().parse().map_err(|error| wrong(format!("the URL cannot be read: {error}")))?;
         let tls = match uri.scheme_str() {
@@ -170,6 +173,7 @@ mod tests {
             ("https://me:sec@ret@mail.example.org/", None),
             ("https://me:sec/ret@mail.example.org/", None),
             ("https://mail.example.org:/", None),
+            ("https://mail.example.org/EWS#x", None),
             ("https:///EWS", None),
             ("", None),
         ];

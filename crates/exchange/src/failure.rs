@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 
 use mailyard_policy::{Nature, Reason, outbox::Execution, profile::CredentialSource, reason::Scope};
 
-use crate::codec::{Malformed, Refusal};
+use crate::{
+    codec::{Malformed, Refusal},
+    http1::Head,
+};
 
 /// A call that failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -172,6 +175,13 @@ impl Failure {
             ..Self::new(reason, execution, format!("the server answered with HTTP status {status}"))
         }
     }
+
+    /// The same of a request without content, which cannot have been too large: whoever says so is not Exchange.
+    pub(crate) fn of_status_of_nothing(head: &Head) -> Self {
+        let failure = Self::of_status(head.status, head.location.as_deref(), head.retry_after);
+        let failure = Self { execution: Execution::Not, ..failure };
+        failure.instead(Reason::ItemTooLarge, Reason::ProfileAnswerNotEws)
+    }
 }
 
 impl From<Malformed> for Failure {
@@ -292,6 +302,8 @@ mod tests {
             assert_eq!(failure.reason, reason, "{status} {location:?}");
         }
         for status in 100..=999 {
+            let asked = Failure::of_status_of_nothing(&Head { status, ..Head::default() });
+            assert_eq!(asked.reason.scope(), Scope::Profile, "{status}: {asked}");
             let reason = Failure::of_status(status, None, None).reason;
             assert!(
                 reason.scope() == Scope::Profile || status == 413,

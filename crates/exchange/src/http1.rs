@@ -477,12 +477,14 @@ mod tests {
         packed.finish().expect("memory")
     }
 
+    type Case<'a> = (&'a [&'a [u8]], Result<&'a str, NotHttp>);
+
     #[test]
     fn compressed_bodies_come_out_whole() {
         let text = "hello ".repeat(5000);
         let (one, other) = (packed(&text), packed("and more"));
         let whole = format!("{text}and more");
-        let cases: [(&[&[u8]], Result<&str, NotHttp>); 11] = [
+        let cases: [Case<'_>; 11] = [
             (&[&one], Ok(&text)),
             (&[&one, &other], Ok(&whole)),
             (&[&one, &[0; 600]], Ok(&text)),

@@ -15,7 +15,8 @@ const PASSING: &str = "ErrorInternalServerError";
 
 #[tokio::test]
 async fn an_item_that_fails_alone_or_beside_others_fails_by_itself() {
-    let cases: &[(&[Result<&str, &str>], &[Option<Reason>])] = &[
+    type Case<'a> = (&'a [Result<&'a str, &'a str>], &'a [Option<Reason>]);
+    let cases: &[Case<'_>] = &[
         (&[Ok(ITEM), Err(PASSING)], &[None, Some(Reason::ItemTransientError)]),
         (&[Err(PASSING)], &[Some(Reason::ItemTransientError)]),
         (&[Err(PASSING), Err(PASSING)], &[Some(Reason::MailboxTransientError); 2]),
