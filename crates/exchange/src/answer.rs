@@ -58,6 +58,9 @@ pub trait ContentSink: Send {
     /// An answer begins, with this status of HTTP.
     fn hear_head(&mut self, _status: u16) {}
 
+    /// The request carries this value of the header Authorization.
+    fn hear_authorization(&mut self, _value: &str) {}
+
     /// The next piece of an answer, as it came over the wire.
     fn hear(&mut self, _piece: &[u8]) {}
 }
@@ -122,6 +125,10 @@ impl<'a, S: ContentSink> Taken<'a, S> {
 }
 
 impl<S: ContentSink> Taker for Taken<'_, S> {
+    fn authorization(&mut self, value: &str) {
+        self.sink.hear_authorization(value);
+    }
+
     fn head(&mut self, head: &Head) -> Result<(), Failure> {
         self.sink.hear_head(head.status);
         self.soap =

@@ -337,8 +337,7 @@ pub(crate) fn of_leg(head: &Head) -> Failure {
         let detail = "the server asks nobody for credentials";
         return Failure::new(Reason::ProfileAuthSchemeMissing, Execution::Not, detail);
     }
-    let failure = Failure::of_status(head.status, head.location.as_deref(), head.retry_after);
-    Failure { execution: Execution::Not, ..failure }
+    Failure::of_status_of_nothing(head)
 }
 
 #[cfg(test)]

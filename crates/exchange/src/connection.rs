@@ -9,7 +9,7 @@ use rustls::ClientConfig;
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpStream,
-    time::{Instant, timeout_at},
+    time::{Instant, timeout, timeout_at},
 };
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
@@ -19,6 +19,8 @@ use crate::{
     binding,
     http1::{self, Body, Head, PushError},
 };
+
+pub(crate) use self::handshake::NoCertificate;
 
 /// Bytes read at first: the answer to a poll that finds nothing fits.
 const FIRST_READ: usize = 4 << 10;
@@ -47,6 +49,9 @@ impl Deadlines {
 
 /// Who takes the body of an answer.
 pub(crate) trait Taker: Send {
+    /// The request carries this value of the header Authorization.
+    fn authorization(&mut self, _value: &str) {}
+
     /// The head: `Err` leaves the body unread and the connection is not used again.
     fn head(&mut self, head: &Head) -> Result<(), Failure>;
 
@@ -71,6 +76,8 @@ pub(crate) struct Broken {
 
 pub(crate) struct Connection {
     stream: Stream,
+    /// The server asked for a certificate of the client.
+    is_asked: bool,
     buffer: Vec<u8>,
     filled: usize,
     /// How many requests it has served.
@@ -113,17 +120,20 @@ impl Connection {
         noted(Opened::Resolved(addresses.clone()));
         let tcp = connect(&addresses, until).await?;
         noted(Opened::Connected(tcp.peer_addr().ok()));
+        let mut is_asked = false;
         let stream = if endpoint.tls {
-            let handshake = TlsConnector::from(trust.clone()).connect(endpoint.server_name()?, tcp);
-            let tls = timeout_at(until, handshake).await.map_err(|_| {
+            let hands = TlsConnector::from(trust.clone()).connect(endpoint.server_name()?, tcp);
+            let (tls, was_asked) = timeout_at(until, handshake::shake(hands)).await.map_err(|_| {
                 Failure::new(Reason::ProfileConnectTimeout, Execution::Not, "the TLS handshake took too long")
             })?;
-            Stream::Tls(Box::new(tls.map_err(|error| handshake::failed(&error))?))
+            is_asked = was_asked;
+            Stream::Tls(Box::new(tls.map_err(|error| handshake::failed(&error, is_asked))?))
         } else {
             Stream::Plain(tcp)
         };
         noted(Opened::Proven(stream.proof()));
-        Ok(Self { stream, buffer: Vec::new(), filled: 0, served: 0, used: Instant::now(), known: None })
+        let used = Instant::now();
+        Ok(Self { stream, is_asked, buffer: Vec::new(), filled: 0, served: 0, used, known: None })
     }
 
     /// What binds a proof to this channel; `None`: it is no channel, or one that nothing is defined for.
@@ -161,14 +171,22 @@ impl Connection {
 
     /// Sends a request, and reads until the head of its answer is complete. Returns the head and its length.
     async fn ask(&mut self, request: &[u8], kept: bool, now: Timestamp) -> Result<(Head, usize), Broken> {
-        self.send(request).await.map_err(|_| lost(kept, Execution::Maybe))?;
+        // Who answers before the whole request has come may close behind the answer (RFC 9112 9.5): it counts.
+        let is_sent = self.send(request).await.is_ok();
         loop {
             match self.read().await {
-                Ok(0) | Err(_) => return Err(lost(kept && self.filled == 0, Execution::Maybe)),
+                Ok(0) => return Err(lost(kept && self.filled == 0, Execution::Maybe)),
+                Err(error) => {
+                    let ended = handshake::ended(&error, self.is_asked).filter(|_| !kept && self.filled == 0);
+                    let lost = lost(kept && self.filled == 0, Execution::Maybe);
+                    return Err(ended.map_or(lost, |failure| Broken { failure, stale: false }));
+                }
                 Ok(_) => {}
             }
             match http1::read_head(self.buffer.get(..self.filled).unwrap_or_default(), now) {
-                Ok(Some(found)) => return Ok(found),
+                Ok(Some((head, length))) => {
+                    return Ok((Head { close: head.close || !is_sent, ..head }, length));
+                }
                 Ok(None) => {}
                 Err(http1::NotHttp) => return Err(not_http()),
             }
@@ -185,6 +203,7 @@ impl Connection {
         let fresh = |failure| Broken { failure, stale: false };
         let push_failed = |error| match error {
             PushError::NotHttp => not_http(),
+            PushError::Packing => fresh(badly_packed()),
             PushError::Sink(failure) => fresh(failure),
         };
         taker.head(head).map_err(fresh)?;
@@ -287,18 +306,21 @@ async fn resolve(
     }
 }
 
+/// Tries one address after the other. None of them takes the time of those behind it (RFC 8305 5 in spirit).
 async fn connect(addresses: &[SocketAddr], until: Instant) -> Result<TcpStream, Failure> {
     let fail = |reason, detail: String| Failure::new(reason, Execution::Not, detail);
     let mut last = fail(Reason::ProfileDnsFailed, "the server has no address".to_owned());
-    for address in addresses {
-        match timeout_at(until, TcpStream::connect(address)).await {
+    for (address, left) in addresses.iter().zip((1..=addresses.len()).rev()) {
+        let rest = until.saturating_duration_since(Instant::now());
+        let share = rest / u32::try_from(left).unwrap_or(u32::MAX);
+        match timeout(share, TcpStream::connect(address)).await {
             Ok(Ok(tcp)) => {
                 // Small requests must not wait for more to send.
                 let _unsupported = tcp.set_nodelay(true);
                 return Ok(tcp);
             }
             Ok(Err(error)) => last = fail(Reason::ProfileConnectFailed, format!("no connection: {error}")),
-            Err(_) => return Err(fail(Reason::ProfileConnectTimeout, "nobody answered in time".to_owned())),
+            Err(_) => last = fail(Reason::ProfileConnectTimeout, "nobody answered in time".to_owned()),
         }
     }
     Err(last)
@@ -319,7 +341,42 @@ fn late() -> Broken {
     Broken { failure, stale: false }
 }
 
+fn badly_packed() -> Failure {
+    let detail = "the answer is not compressed by gzip, as its head says";
+    Failure::new(Reason::EwsProtocolError, Execution::Maybe, detail)
+}
+
 fn not_http() -> Broken {
     let failure = Failure::new(Reason::EwsProtocolError, Execution::Maybe, "the answer is no HTTP/1.1");
     Broken { failure, stale: false }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::net::{TcpListener, TcpSocket};
+
+    use super::*;
+
+    #[tokio::test]
+    async fn an_address_where_nobody_answers_leaves_time_for_the_next() {
+        let here = || SocketAddr::from(([127, 0, 0, 1], 0));
+        let full = TcpSocket::new_v4().expect("a socket");
+        full.bind(here()).expect("a port");
+        let full = full.listen(1).expect("it listens");
+        let silent = full.local_addr().expect("an address");
+        // Nobody accepts: when its queue is full it does not answer any more.
+        let mut held = Vec::new();
+        while let Ok(Ok(tcp)) = timeout(Duration::from_millis(300), TcpStream::connect(silent)).await {
+            held.push(tcp);
+        }
+        let open = TcpListener::bind(here()).await.expect("a port");
+        let good = open.local_addr().expect("an address");
+        let within = |time| Instant::now() + Duration::from_millis(time);
+        let found = connect(&[silent, silent, good], within(900)).await.expect("the last one answers");
+        assert_eq!(found.peer_addr().ok(), Some(good));
+        let late = connect(&[silent, silent], within(300)).await.expect_err("nobody answers");
+        assert_eq!(late.reason, Reason::ProfileConnectTimeout);
+        let none = connect(&[], within(300)).await.expect_err("there is nobody");
+        assert_eq!(none.reason, Reason::ProfileDnsFailed);
+    }
 }

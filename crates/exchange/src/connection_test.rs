@@ -3,8 +3,6 @@
 mod excerpt;
 mod step;
 
-use std::time::Duration;
-
 use mailyard_policy::{
     Nature, Reason,
     connection_test::{Step, StepName, StepOutcome},
@@ -30,8 +28,6 @@ use crate::{
 const OLDEST: ServerVersion = ServerVersion { major: 15, minor: 0, build: 847, revision: 0 };
 /// The first build of the Subscription Edition.
 const SUBSCRIPTION_EDITION: u16 = 2562;
-/// A server's clock that differs by more than this is told to people: tokens and NTLM are refused by then.
-const CLOCK_SKEW: Duration = Duration::from_mins(5);
 
 const INBOX: Folder = Folder::WellKnown(WellKnown::Inbox);
 const ROOT: Folder = Folder::WellKnown(WellKnown::MsgFolderRoot);
@@ -154,15 +150,9 @@ impl<T: FnMut(Step) + Send> Test<'_, T> {
                 well(StepName::Http, begun, format!("it asks who is there, and offers {offered}"))
             }
             200 => failed(StepName::Http, begun, &Failure::of_page()),
-            status => {
-                let failure = Failure::of_status(status, head.location.as_deref(), head.retry_after);
-                failed(StepName::Http, begun, &failure)
-            }
+            _ => failed(StepName::Http, begun, &Failure::of_status_of_nothing(&head)),
         };
-        let now = self.client.now();
-        let theirs = head.date.unwrap_or(now);
-        let skew = theirs.since(now).max(now.since(theirs));
-        if skew > CLOCK_SKEW {
+        if let Some(skew) = head.clock_skew(self.client.now()) {
             let evidence = format!("its clock and this machine's differ by {} s", skew.as_secs());
             step = warned(step, Reason::ProfileClockSkew, &evidence);
         }
@@ -219,13 +209,12 @@ impl<T: FnMut(Step) + Send> Test<'_, T> {
                 skipped(StepName::Impersonate, "the server asked to be left alone")
             }
             // It may stand outside the scope of its own role, and need not have a mailbox.
-            Err(failure) if is_own && failure.reason.scope() == Scope::Mailbox => {
+            Err(failure) if is_own && is_of_access(failure.reason) => {
                 let step = well(StepName::Impersonate, begun, "no mailbox is named");
                 let evidence = "the account may not act for a mailbox of its own; name another one";
                 warned(step, failure.reason, evidence)
             }
-            // It is let in, and what is behind the door does not work.
-            Err(failure) if failure.code.is_some() && !is_of_access(failure.reason) => {
+            Err(failure) if is_behind_the_door(failure) => {
                 well(StepName::Impersonate, begun, "the account may act for the mailbox")
             }
             Err(failure) => failed(StepName::Impersonate, begun, failure),
@@ -326,7 +315,16 @@ fn is_of_access(reason: Reason) -> bool {
             | Reason::MailboxNotFoundOnServer
             | Reason::MailboxAddressNotPrimary
             | Reason::MailboxAccountDisabled
+            | Reason::MailboxAccessDenied
     )
+}
+
+/// True if Exchange let the account in, and what is behind the door does not work.
+fn is_behind_the_door(failure: &Failure) -> bool {
+    failure.has_known_code()
+        && failure.reason.scope() == Scope::Mailbox
+        && !is_of_access(failure.reason)
+        && !matches!(failure.reason, Reason::EwsRequestRejected | Reason::EwsProtocolError)
 }
 
 fn product(version: ServerVersion) -> &'static str {

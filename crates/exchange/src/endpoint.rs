@@ -3,10 +3,26 @@
 use std::sync::Arc;
 
 use mailyard_policy::{Reason, outbox::Execution};
-use rustls::{ClientConfig, RootCertStore};
+use rustls::{
+    ClientConfig, RootCertStore, SupportedCipherSuite,
+    crypto::{
+        CryptoProvider,
+        ring::{self, cipher_suite as suite},
+    },
+};
 use rustls_pki_types::{CertificateDer, ServerName, pem::PemObject};
 
-use crate::Failure;
+use crate::{Failure, connection::NoCertificate};
+
+/// The suites of AES-GCM, in the order of preference. No other is offered.
+const SUITES: [SupportedCipherSuite; 6] = [
+    suite::TLS13_AES_256_GCM_SHA384,
+    suite::TLS13_AES_128_GCM_SHA256,
+    suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384,
+    suite::TLS_ECDHE_ECDSA_WITH_AES_128_GCM_SHA256,
+    suite::TLS_ECDHE_RSA_WITH_AES_256_GCM_SHA384,
+    suite::TLS_ECDHE_RSA_WITH_AES_128_GCM_SHA256,
+];
 
 /// An EWS URL, taken apart.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -31,6 +47,9 @@ impl Endpoint {
     /// # Errors
     /// `PROFILE_URL_WRONG` with what is wrong.
     pub fn parse(url: &str, allow_plain_http: bool) -> Result<Self, Failure> {
+        if url.contains('#') {
+            return Err(wrong("the URL holds a fragment (#), which no server is ever told"));
+        }
         let uri: http::Uri =
             url.trim().parse().map_err(|error| wrong(format!("the URL cannot be read: {error}")))?;
         let tls = match uri.scheme_str() {
@@ -119,12 +138,12 @@ fn trusting(roots: RootCertStore) -> Result<Arc<ClientConfig>, Failure> {
     if roots.is_empty() {
         return Err(untrusted("there is no certificate of an authority to trust"));
     }
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
+    let provider = Arc::new(CryptoProvider { cipher_suites: SUITES.to_vec(), ..ring::default_provider() });
     let mut config = ClientConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()
         .map_err(|error| untrusted(error.to_string()))?
         .with_root_certificates(roots)
-        .with_no_client_auth();
+        .with_client_cert_resolver(Arc::new(NoCertificate));
     config.alpn_protocols = vec![b"http/1.1".to_vec()];
     Ok(Arc::new(config))
 }
@@ -154,6 +173,7 @@ mod tests {
             ("https://me:sec@ret@mail.example.org/", None),
             ("https://me:sec/ret@mail.example.org/", None),
             ("https://mail.example.org:/", None),
+            ("https://mail.example.org/EWS#x", None),
             ("https:///EWS", None),
             ("", None),
         ];

@@ -4,7 +4,10 @@ use std::{collections::BTreeMap, sync::LazyLock, time::Duration};
 
 use mailyard_policy::{Nature, Reason, outbox::Execution, profile::CredentialSource, reason::Scope};
 
-use crate::codec::{Malformed, Refusal};
+use crate::{
+    codec::{Malformed, Refusal},
+    http1::Head,
+};
 
 /// A call that failed.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -51,6 +54,11 @@ impl Failure {
     pub fn evidence(&self) -> String {
         let code = self.code.as_deref().map(|code| format!(" ({code})")).unwrap_or_default();
         format!("{}{code}", self.detail)
+    }
+
+    /// True if it has a response code of Exchange Web Services, and one that means something here.
+    pub(crate) fn has_known_code(&self) -> bool {
+        self.code.as_deref().is_some_and(|code| CODES.contains_key(code))
     }
 
     /// What it means where these credentials were used.
@@ -100,7 +108,8 @@ impl Failure {
             Some(inner) if is_wrapper(&refusal.code) => inner,
             _ => &refusal.code,
         };
-        let mut meaning = CODES.get(code).copied().unwrap_or(UNKNOWN);
+        let unknown = if refusal.fault && !code.starts_with("Error") { of_fault(code) } else { UNKNOWN };
+        let mut meaning = CODES.get(code).copied().unwrap_or(unknown);
         if refusal.back_off.is_some() && meaning.reason.nature() != Nature::Throttled {
             meaning.reason = Reason::ExchangeServerBusy;
         }
@@ -166,12 +175,29 @@ impl Failure {
             ..Self::new(reason, execution, format!("the server answered with HTTP status {status}"))
         }
     }
+
+    /// The same of a request without content, which cannot have been too large: whoever says so is not Exchange.
+    pub(crate) fn of_status_of_nothing(head: &Head) -> Self {
+        let failure = Self::of_status(head.status, head.location.as_deref(), head.retry_after);
+        let failure = Self { execution: Execution::Not, ..failure };
+        failure.instead(Reason::ItemTooLarge, Reason::ProfileAnswerNotEws)
+    }
 }
 
 impl From<Malformed> for Failure {
     fn from(malformed: Malformed) -> Self {
         Self::of_malformed(malformed)
     }
+}
+
+/// What a fault means whose code is none of Exchange Web Services: all of those begin with `Error`. Something before it
+/// failed, or is another service that speaks SOAP.
+fn of_fault(code: &str) -> Meaning {
+    let reason = match code {
+        "InternalServiceFault" | "Server" | "Receiver" => Reason::Exchange5xx,
+        _ => Reason::ProfileAnswerNotEws,
+    };
+    Meaning { reason, execution: Execution::Maybe }
 }
 
 fn is_wrapper(code: &str) -> bool {
@@ -232,7 +258,17 @@ mod tests {
             (refusal("ErrorNobodyKnows", None, None, ""), Reason::MailboxTransientError, None),
             (refusal("", None, None, ""), Reason::MailboxTransientError, None),
         ];
-        for (refusal, reason, back_off) in cases {
+        let fault = |code: &str| Refusal { fault: true, ..refusal(code, None, None, "") };
+        let faults = [
+            (fault("ErrorItemNotFound"), Reason::ItemNotFound, None),
+            (fault("ErrorNobodyKnows"), Reason::MailboxTransientError, None),
+            (fault("ActionNotSupported"), Reason::ProfileAnswerNotEws, None),
+            (fault("Client"), Reason::ProfileAnswerNotEws, None),
+            (fault(""), Reason::ProfileAnswerNotEws, None),
+            (fault("InternalServiceFault"), Reason::Exchange5xx, None),
+            (Refusal { back_off: Some(Duration::ZERO), ..fault("Server") }, busy, Some(0)),
+        ];
+        for (refusal, reason, back_off) in cases.into_iter().chain(faults) {
             let failure = Failure::of_refusal(&refusal);
             assert_eq!(failure.reason, reason, "{refusal:?}");
             assert_eq!(failure.back_off, back_off.map(Duration::from_millis), "{refusal:?}");
@@ -266,6 +302,8 @@ mod tests {
             assert_eq!(failure.reason, reason, "{status} {location:?}");
         }
         for status in 100..=999 {
+            let asked = Failure::of_status_of_nothing(&Head { status, ..Head::default() });
+            assert_eq!(asked.reason.scope(), Scope::Profile, "{status}: {asked}");
             let reason = Failure::of_status(status, None, None).reason;
             assert!(
                 reason.scope() == Scope::Profile || status == 413,

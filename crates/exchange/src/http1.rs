@@ -27,6 +27,9 @@ const HEADERS: [&str; 14] = [
     "set-cookie",
 ];
 
+/// By more a server's clock may not differ from this machine's: tokens and NTLM are refused by then.
+const CLOCK_SKEW: Duration = Duration::from_mins(5);
+
 /// The cookie that leads to one server behind the others.
 pub(crate) const AFFINITY: &str = "X-BackEndOverrideCookie";
 
@@ -51,6 +54,14 @@ pub(crate) struct Head {
     pub proxy: Option<String>,
     /// The value of [`AFFINITY`]. No other cookie is kept.
     pub affinity: Option<String>,
+}
+
+impl Head {
+    /// By how much the server's clock and this one differ, if that is more than five minutes.
+    pub fn clock_skew(&self, now: Timestamp) -> Option<Duration> {
+        let theirs = self.date?;
+        Some(theirs.since(now).max(now.since(theirs))).filter(|skew| *skew > CLOCK_SKEW)
+    }
 }
 
 /// A scheme that a server offers (RFC 9110 11.6.1).
@@ -207,7 +218,7 @@ pub(crate) struct Body {
     chunk: Chunk,
     left: u64,
     done: bool,
-    gzip: Option<GzDecoder<Vec<u8>>>,
+    gzip: Option<Unpacker>,
 }
 
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -230,7 +241,7 @@ impl Body {
             chunk: Chunk::Size,
             left,
             done: head.framing == Framing::Length(0),
-            gzip: head.gzip.then(|| GzDecoder::new(Vec::new())),
+            gzip: head.gzip.then(Unpacker::default),
         }
     }
 
@@ -321,31 +332,70 @@ impl Body {
         };
         // Small steps: a bomb is seen by the sink's limit long before it is unpacked.
         for step in data.chunks(4 << 10) {
-            gzip.write_all(step).map_err(|_| PushError::NotHttp)?;
-            let unpacked = std::mem::take(gzip.get_mut());
-            sink(&unpacked).map_err(PushError::Sink)?;
+            gzip.push(step, sink)?;
         }
         Ok(data.len())
     }
 
     /// What the decompression still held back.
-    pub(crate) fn finish<E>(
-        mut self,
-        mut sink: impl FnMut(&[u8]) -> Result<(), E>,
+    pub(crate) fn finish<E>(self, mut sink: impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), PushError<E>> {
+        self.gzip.map_or(Ok(()), |gzip| gzip.finish(&mut sink))
+    }
+}
+
+/// Unpacks what gzip packed: members behind each other (RFC 1952 2.2), with zeros between and behind them as some pad
+/// them. There may be none: an empty body is packed by nobody, whatever its head says.
+#[derive(Default)]
+struct Unpacker {
+    member: Option<GzDecoder<Vec<u8>>>,
+    /// A member has ended.
+    is_later: bool,
+}
+
+impl Unpacker {
+    fn push<E>(
+        &mut self,
+        mut packed: &[u8],
+        sink: &mut impl FnMut(&[u8]) -> Result<(), E>,
     ) -> Result<(), PushError<E>> {
-        if let Some(gzip) = &mut self.gzip {
-            gzip.try_finish().map_err(|_| PushError::NotHttp)?;
-            sink(gzip.get_ref()).map_err(PushError::Sink)?;
+        while let Some(first) = packed.first() {
+            if self.member.is_none() && self.is_later && *first == 0 {
+                packed = packed.get(1..).unwrap_or_default();
+                continue;
+            }
+            let member = self.member.get_or_insert_with(|| GzDecoder::new(Vec::new()));
+            let taken = member.write(packed).map_err(|_| PushError::Packing)?;
+            if taken == 0 {
+                self.end(sink)?;
+                continue;
+            }
+            let unpacked = std::mem::take(member.get_mut());
+            sink(&unpacked).map_err(PushError::Sink)?;
+            packed = packed.get(taken..).unwrap_or_default();
         }
         Ok(())
+    }
+
+    /// The member is over: the next byte is none of its own.
+    fn end<E>(&mut self, sink: &mut impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), PushError<E>> {
+        let Some(mut member) = self.member.take() else { return Ok(()) };
+        self.is_later = true;
+        member.try_finish().map_err(|_| PushError::Packing)?;
+        sink(member.get_ref()).map_err(PushError::Sink)
+    }
+
+    fn finish<E>(mut self, sink: &mut impl FnMut(&[u8]) -> Result<(), E>) -> Result<(), PushError<E>> {
+        self.end(sink)
     }
 }
 
 /// Why a body could not be taken.
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) enum PushError<E> {
-    /// It is not framed or compressed as its head says.
+    /// It is not framed as its head says.
     NotHttp,
+    /// It is not compressed as its head says.
+    Packing,
     /// Who takes it does not want it.
     Sink(E),
 }
@@ -421,20 +471,44 @@ mod tests {
         }
     }
 
+    fn packed(text: &str) -> Vec<u8> {
+        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        packed.write_all(text.as_bytes()).expect("memory");
+        packed.finish().expect("memory")
+    }
+
+    type Case<'a> = (&'a [&'a [u8]], Result<&'a str, NotHttp>);
+
     #[test]
     fn compressed_bodies_come_out_whole() {
-        let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
         let text = "hello ".repeat(5000);
-        packed.write_all(text.as_bytes()).expect("memory");
-        let packed = packed.finish().expect("memory");
-        let head =
-            format!("HTTP/1.1 200 OK\r\nContent-Encoding: gzip\r\nContent-Length: {}\r\n\r\n", packed.len());
-        let answer = [head.as_bytes(), &packed].concat();
-        for step in [1, 7, 4096] {
-            assert_eq!(take(&answer, step).map(|(_, text, _)| text), Ok(text.clone()), "in steps of {step}");
+        let (one, other) = (packed(&text), packed("and more"));
+        let whole = format!("{text}and more");
+        let cases: [Case<'_>; 11] = [
+            (&[&one], Ok(&text)),
+            (&[&one, &other], Ok(&whole)),
+            (&[&one, &[0; 600]], Ok(&text)),
+            (&[&one, &[0; 3], &other, &[0]], Ok(&whole)),
+            (&[], Ok("")),
+            (&[&packed("")], Ok("")),
+            (&[&one[..one.len() - 9]], Err(NotHttp)),
+            (&[&one, &other[..5]], Err(NotHttp)),
+            (&[&one, b"behind"], Err(NotHttp)),
+            (&[&[0], &one], Err(NotHttp)),
+            (&[b"hello"], Err(NotHttp)),
+        ];
+        for (case, (parts, expected)) in cases.into_iter().enumerate() {
+            let body = parts.concat();
+            let length = format!("Content-Length: {}", body.len());
+            for framing in [length.as_str(), "Connection: close"] {
+                let head = format!("HTTP/1.1 401 No\r\nContent-Encoding: gzip\r\n{framing}\r\n\r\n");
+                let answer = [head.as_bytes(), &body].concat();
+                for step in [1, 7, 4096, 1 << 20] {
+                    let found = take(&answer, step).map(|(_, text, _)| text);
+                    assert_eq!(found.as_deref(), expected.as_deref(), "{case}: {framing} in steps of {step}");
+                }
+            }
         }
-        let cut = &answer[..answer.len() - 9];
-        assert_eq!(take(cut, 100).map(|(_, text, _)| text), Err(NotHttp));
     }
 
     #[test]

@@ -88,6 +88,7 @@ impl Transport {
             }
             deadlines = deadlines.within(left);
         }
+        authorization.value().into_iter().for_each(|value| taker.authorization(value));
         let request = request(authorization.value());
         let (head, keep) = connection
             .exchange(&request, deadlines, (self.clock)(), taker)

@@ -224,7 +224,9 @@ fn rank(reason: Reason) -> u8 {
         | Reason::ProfileTlsNameMismatch
         | Reason::ProfileTlsExpired
         | Reason::ProfileTlsVersion
-        | Reason::ProfileTlsSuites => 1,
+        | Reason::ProfileTlsSuites
+        | Reason::ProfileTlsCertificateUnsuited
+        | Reason::ProfileTlsClientCertificate => 1,
         _ => 0,
     }
 }

@@ -228,6 +228,8 @@ fn what_was_dropped_at_the_end_of_a_lease_is_waited_for_before_its_shard_is_give
         let mut member = welcomed(at(100));
         member.step(desired(1, vec![grant(1, false)]), at(200));
         let lapsed = if lapse == member::Event::ClockJumped { 300 } else { 30_000 };
+        let ack = ToMember::BeatAck { term: Term(5), sequence: 1 };
+        member.step(member::Event::Heard(SESSION, ack), at(lapsed - lapsed / 15));
         member.step(lapse, at(lapsed));
         member.step(member::Event::Renewed(at(lapsed), Renewal::Accepted), at(lapsed + 10));
         member.step(desired(2, vec![grant(1, true)]), at(lapsed + 20));

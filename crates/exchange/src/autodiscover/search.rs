@@ -260,6 +260,8 @@ fn is_of_road(reason: Reason) -> bool {
             | Reason::ProfileTlsExpired
             | Reason::ProfileTlsVersion
             | Reason::ProfileTlsSuites
+            | Reason::ProfileTlsCertificateUnsuited
+            | Reason::ProfileTlsClientCertificate
             | Reason::ProfileTlsFailed
     )
 }

@@ -274,6 +274,8 @@ fn refused(host: &str, head: &Head, body: &[u8]) -> Failure {
     };
     let reason = match (error.as_str(), code.as_deref()) {
         ("temporarily_unavailable" | "server_error", _) => Reason::ProfileTokenEndpointUnreachable,
+        // The assertion is not within its valid time range.
+        (_, Some("AADSTS700024")) => Reason::ProfileClockSkew,
         (_, Some(code)) if is_of_tenant(code) => Reason::ProfileAuthorityNotFound,
         ("invalid_scope" | "invalid_target" | "invalid_resource", _)
         | (_, Some("AADSTS500011" | "AADSTS50001" | "AADSTS70011")) => Reason::ProfileTokenAudience,
@@ -322,7 +324,7 @@ mod tests {
     #[test]
     fn what_the_authority_says_becomes_a_reason() {
         use Reason::{
-            ProfileAuthorityNotFound as NotFound, ProfileTokenAudience as Audience,
+            ProfileAuthorityNotFound as NotFound, ProfileClockSkew as Skew, ProfileTokenAudience as Audience,
             ProfileTokenEndpointUnreachable as Unreachable, ProfileTokenRefused as Refused,
         };
         let entra =
@@ -343,6 +345,7 @@ mod tests {
             (400, entra("invalid_request", "AADSTS90002: Tenant not found."), NotFound, "AADSTS90002"),
             (400, entra("invalid_resource", "AADSTS500011: no principal"), Audience, "AADSTS500011"),
             (400, entra("invalid_scope", ""), Audience, "HTTP 400"),
+            (401, entra("invalid_client", "AADSTS700024: Client assertion"), Skew, "AADSTS700024"),
             (401, r#"{"error":"invalid_client"}"#.to_owned(), Refused, "HTTP 401"),
             (400, entra("temporarily_unavailable", "x"), Unreachable, "HTTP 400"),
             (429, entra("invalid_client", "x"), Unreachable, "HTTP 429"),

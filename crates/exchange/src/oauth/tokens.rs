@@ -6,7 +6,7 @@ use std::sync::{
 };
 
 use mailyard_policy::{
-    Reason,
+    Reason, Timestamp,
     outbox::Execution,
     token::{Advice, Fault, Rules, Schedule},
 };
@@ -97,6 +97,7 @@ impl Tokens {
         };
         let challenge::Refusal { failure, remedy } =
             challenge::refusal(challenge, head.diagnostics.as_deref());
+        let failure = blame_clock(failure, head, self.issuer.now());
         let (claims, helps) = match remedy {
             Remedy::Wait => return Err(failure.into()),
             Remedy::People => (None, false),
@@ -157,7 +158,7 @@ impl Tokens {
         asking
     }
 
-    fn land(&self, issued: Result<Issued, Failure>, begun: mailyard_policy::Timestamp) {
+    fn land(&self, issued: Result<Issued, Failure>, begun: Timestamp) {
         let mut state = self.state();
         state.asking = None;
         match issued {
@@ -180,5 +181,17 @@ impl Tokens {
 
     fn state(&self) -> MutexGuard<'_, State> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// Who finds a token too old or too young by another clock finds the next one so, too.
+fn blame_clock(failure: Failure, head: &Head, now: Timestamp) -> Failure {
+    match head.clock_skew(now).filter(|_| failure.reason == Reason::ProfileTokenNotAccepted) {
+        Some(skew) => {
+            let detail =
+                format!("{}; its clock and this machine's differ by {} s", failure.detail, skew.as_secs());
+            Failure { reason: Reason::ProfileClockSkew, detail: detail.into(), ..failure }
+        }
+        None => failure,
     }
 }

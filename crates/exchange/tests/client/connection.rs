@@ -4,11 +4,16 @@ use std::{sync::Arc, time::Duration};
 
 use mailyard_exchange::{
     Failure, Gate, Warrant,
-    codec::{ItemId, WellKnown},
+    codec::{Content, ItemId, WellKnown},
 };
 use mailyard_policy::{Reason, Timestamp, id::ProfileId, outbox::Execution};
 
-use crate::scripted::{self, Act, GENUINE, Identity, OK, Server, folder_answer, gzip, http, ok, soap};
+use rustls::{
+    crypto::CryptoProvider,
+    version::{TLS12, TLS13},
+};
+
+use crate::scripted::{self, Act, GENUINE, Identity, OK, Server, Terms, folder_answer, gzip, http, ok, soap};
 
 /// Reads a folder, which changes nothing.
 pub async fn reads(client: &mailyard_exchange::Client) -> Result<(), Failure> {
@@ -80,11 +85,25 @@ async fn answers_become_results() {
         (chunked.into_bytes(), Ok(())),
         (http(&format!("{OK}Content-Encoding: gzip\r\n"), &gzip(&folder_answer())), Ok(())),
         (http(&format!("{OK}Content-Encoding: gzip\r\n"), b"no gzip"), Err(Reason::EwsProtocolError)),
+        (
+            http(&head("401 No", "Content-Encoding: gzip\r\nWWW-Authenticate: Basic realm=\"x\"\r\n"), b""),
+            Err(Reason::ProfileAuthRejected),
+        ),
         (http(&head("200 OK", html), page.as_bytes()), Err(Reason::ProfileAnswerNotEws)),
         (ok(soap("GetFolder", &[Err("ErrorMailboxStoreUnavailable")])), Err(Reason::MailboxUnavailable)),
         (
             http(&head("500 Oops", "Content-Type: text/xml\r\n"), fault.as_bytes()),
             Err(Reason::ExchangeServerBusy),
+        ),
+        (
+            http(
+                &head("500 Oops", "Content-Type: text/xml\r\n"),
+                fault
+                    .replace("a:ErrorServerBusy", "a:ActionNotSupported")
+                    .replace("BackOff", "Other")
+                    .as_bytes(),
+            ),
+            Err(Reason::ProfileAnswerNotEws),
         ),
         (http(&head("500 Oops", html), page.as_bytes()), Err(Reason::Exchange5xx)),
         (http(&head("500 Oops", "Content-Type: text/xml\r\n"), page.as_bytes()), Err(Reason::Exchange5xx)),
@@ -161,6 +180,36 @@ async fn a_connection_that_died_while_kept_is_replaced_for_reads_and_never_for_e
     let client = server.client();
     assert_eq!((what(reads(&client).await), what(writes(&client).await)), (Ok(()), Ok(())));
     assert_eq!(server.connections(), 2);
+}
+
+#[tokio::test]
+async fn an_answer_that_comes_before_the_whole_request_counts() {
+    let large = vec![b'x'; 3 << 20];
+    for (status, more, reason) in [
+        ("413 Too Large", "", Reason::ItemTooLarge),
+        ("401 No", "WWW-Authenticate: Basic realm=\"x\"\r\n", Reason::ProfileAuthRejected),
+        ("503 Busy", "", Reason::ExchangeUnavailable),
+    ] {
+        let answer = http(&format!("HTTP/1.1 {status}\r\n{more}"), b"");
+        let server = Server::start([Act::AnswerEarly(answer), Act::Answer(ok(folder_answer()))]).await;
+        let client = server.client();
+        let mailbox = client.mailbox("anna@example.org");
+        let content = Content::Mime { message: &large, bcc: &[] };
+        let made = mailbox.create_draft(&WellKnown::Drafts.into(), content, "an operation").await;
+        assert_eq!(what(made.map(|_| ())), Err((reason, Execution::Not)), "{status}");
+        if reason == Reason::ItemTooLarge {
+            assert_eq!(
+                (what(reads(&client).await), server.connections()),
+                (Ok(()), 2),
+                "it is not used again"
+            );
+        }
+    }
+    let server = Server::start([Act::AnswerEarly(b"HTTP/1.1 413 Too".to_vec())]).await;
+    let content = Content::Mime { message: &large, bcc: &[] };
+    let mailbox = server.client().mailbox("anna@example.org");
+    let made = mailbox.create_draft(&WellKnown::Drafts.into(), content, "an operation").await;
+    assert_eq!(what(made.map(|_| ())), Err((Reason::ProfileConnectionLost, Execution::Maybe)));
 }
 
 #[tokio::test]
@@ -248,6 +297,10 @@ async fn a_server_must_prove_its_name() {
         assert_eq!(reason(&server).await, Err((expected, Execution::Not)));
         assert!(server.requests().is_empty(), "nothing was told to it");
     }
+    let server = Server::start_as_authority().await;
+    let failure = reads(&server.client()).await.expect_err("it is no server's certificate");
+    assert_eq!(failure.reason, Reason::ProfileTlsCertificateUnsuited, "{failure}");
+    assert!(failure.detail.contains("CA:TRUE"), "{failure}");
     let (server, other) = (Server::start([]).await, Server::start([]).await);
     let config = mailyard_exchange::Config { ca_pem: Some(other.ca_pem.clone()), ..server.config() };
     assert_eq!(
@@ -262,6 +315,43 @@ async fn a_server_must_prove_its_name() {
         what(reads(&scripted::client(config)).await),
         Err((Reason::ProfileConnectFailed, Execution::Not))
     );
+}
+
+#[tokio::test]
+async fn a_server_that_insists_on_a_certificate_of_the_client_says_so() {
+    let wanted = Err((Reason::ProfileTlsClientCertificate, Execution::Not));
+    for version in [&TLS12, &TLS13] {
+        let server = Server::start_on(
+            Terms { versions: vec![version], certificate: true, ..Terms::default() },
+            [Act::Answer(sent())],
+        )
+        .await;
+        assert_eq!(what(writes(&server.client()).await), wanted, "{version:?}");
+        assert!(server.requests().is_empty());
+    }
+}
+
+#[tokio::test]
+async fn suites_and_curves_that_are_not_promised_are_not_offered() {
+    use rustls::crypto::ring::{cipher_suite as suite, default_provider, kx_group};
+    let only = |suite| CryptoProvider { cipher_suites: vec![suite], ..default_provider() };
+    for (suite, agrees) in [
+        (suite::TLS13_AES_128_GCM_SHA256, true),
+        (suite::TLS13_CHACHA20_POLY1305_SHA256, false),
+        (suite::TLS_ECDHE_ECDSA_WITH_AES_256_GCM_SHA384, true),
+        (suite::TLS_ECDHE_ECDSA_WITH_CHACHA20_POLY1305_SHA256, false),
+    ] {
+        let versions = if suite.tls13().is_some() { vec![&TLS13] } else { vec![&TLS12] };
+        let terms = Terms { provider: only(suite), versions, ..Terms::default() };
+        let server = Server::start_on(terms, [Act::Answer(ok(folder_answer()))]).await;
+        let found = what(reads(&server.client()).await);
+        let refused = Err((Reason::ProfileTlsSuites, Execution::Not));
+        assert_eq!(found, if agrees { Ok(()) } else { refused }, "{suite:?}");
+    }
+    let provider = CryptoProvider { kx_groups: vec![kx_group::SECP384R1], ..default_provider() };
+    let terms = Terms { provider, ..Terms::default() };
+    let server = Server::start_on(terms, [Act::Answer(ok(folder_answer()))]).await;
+    assert_eq!(what(reads(&server.client()).await), Ok(()));
 }
 
 #[tokio::test]

@@ -10,4 +10,5 @@ mod oidc_provider;
 mod pyspnego;
 #[allow(dead_code)]
 mod scripted;
+mod steps;
 mod watch;

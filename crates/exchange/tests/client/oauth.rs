@@ -324,6 +324,19 @@ async fn a_refused_token_has_its_reason_and_is_not_tried_on_and_on() {
         (coded("2000004;reason=\"x\";error_category=\"invalid_tenant\""), NotAccepted),
         (coded("2000007;reason=\"x\";error_category=\"internal_error\""), ExchangeUnavailable),
         (coded("2000008;reason=\"x\";error_category=\"invalid_grant\""), Claims),
+        // It answers by a clock of some years ago.
+        (
+            coded(
+                "2000004;reason=\"x\";error_category=\"invalid_grant\"\r\nDate: Sun, 01 Mar 2020 12:00:00 GMT",
+            ),
+            Reason::ProfileClockSkew,
+        ),
+        (
+            coded(
+                "2000003;reason=\"x\";error_category=\"invalid_resource\"\r\nDate: Sun, 01 Mar 2020 12:00:00 GMT",
+            ),
+            Audience,
+        ),
         (challenge("error=\"insufficient_claims\", claims=\"!\"", ""), Claims),
         (Act::Answer(http("HTTP/1.1 401 No\r\nWWW-Authenticate: Basic realm=\"x\"\r\n", b"")), Missing),
         (Act::Answer(http("HTTP/1.1 403 No\r\n", b"")), Reason::ProfileForbidden),

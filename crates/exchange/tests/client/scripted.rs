@@ -11,8 +11,12 @@ use std::{
 use mailyard_exchange::{Authentication, Client, Config, Gate, Resolver};
 use mailyard_policy::{Timestamp, id::ProfileId, profile::CredentialSource};
 use rcgen::{BasicConstraints, CertificateParams, IsCa, Issuer, KeyPair};
-use rustls::ServerConfig;
-use rustls_pki_types::PrivatePkcs8KeyDer;
+use rustls::{
+    ALL_VERSIONS, RootCertStore, ServerConfig, SupportedProtocolVersion,
+    crypto::{CryptoProvider, ring::default_provider},
+    server::WebPkiClientVerifier,
+};
+use rustls_pki_types::{CertificateDer, PrivatePkcs8KeyDer};
 use tokio::{
     io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _},
     net::TcpListener,
@@ -26,6 +30,8 @@ pub enum Act {
     Answer(Vec<u8>),
     /// Answers, and closes the connection.
     AnswerAndClose(Vec<u8>),
+    /// Answers as soon as the head of the request is there, and closes the connection with the rest unread.
+    AnswerEarly(Vec<u8>),
     /// Answers the first part, and the rest so much later.
     AnswerLate(Vec<u8>, Duration, Vec<u8>),
     /// Answers with a message of so many bytes, made while it is sent.
@@ -69,6 +75,23 @@ impl Server {
     pub async fn start_as(identity: Identity, script: impl IntoIterator<Item = Act>) -> Self {
         let (config, ca_pem) = tls(&identity);
         Self::listen(Some(TlsAcceptor::from(Arc::new(config))), ca_pem, script).await
+    }
+
+    /// A server that speaks TLS on these terms only.
+    pub async fn start_on(terms: Terms, script: impl IntoIterator<Item = Act>) -> Self {
+        let (certificate, key, ca_pem) = certificate(&GENUINE, &rcgen::PKCS_ECDSA_P256_SHA256);
+        let config = terms.config(vec![certificate.der().clone()], &key);
+        Self::listen(Some(TlsAcceptor::from(Arc::new(config))), ca_pem, script).await
+    }
+
+    /// A server whose certificate says that it is an authority's, and signs itself.
+    pub async fn start_as_authority() -> Self {
+        let key = KeyPair::generate().expect("a key");
+        let mut parameters = CertificateParams::new(vec![GENUINE.name.to_owned()]).expect("parameters");
+        parameters.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
+        let certificate = parameters.self_signed(&key).expect("a certificate");
+        let config = Terms::default().config(vec![certificate.der().clone()], &key);
+        Self::listen(Some(TlsAcceptor::from(Arc::new(config))), certificate.pem(), []).await
     }
 
     /// A server without TLS.
@@ -206,17 +229,40 @@ pub fn certificate(
 
 fn tls(identity: &Identity) -> (ServerConfig, String) {
     let (certificate, key, ca_pem) = certificate(identity, &rcgen::PKCS_ECDSA_P256_SHA256);
-    let provider = Arc::new(rustls::crypto::ring::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
-        .with_safe_default_protocol_versions()
-        .expect("versions")
-        .with_no_client_auth()
-        .with_single_cert(
-            vec![certificate.der().clone()],
-            PrivatePkcs8KeyDer::from(key.serialize_der()).into(),
-        )
-        .expect("a chain");
-    (config, ca_pem)
+    let chain = vec![certificate.der().clone()];
+    (Terms::default().config(chain, &key), ca_pem)
+}
+
+/// What a server of TLS insists on.
+pub struct Terms {
+    pub provider: CryptoProvider,
+    pub versions: Vec<&'static SupportedProtocolVersion>,
+    /// A certificate of its clients.
+    pub certificate: bool,
+}
+
+impl Default for Terms {
+    fn default() -> Self {
+        Self { provider: default_provider(), versions: ALL_VERSIONS.to_vec(), certificate: false }
+    }
+}
+
+impl Terms {
+    fn config(self, chain: Vec<CertificateDer<'static>>, key: &KeyPair) -> ServerConfig {
+        let provider = Arc::new(self.provider);
+        let verifier = self.certificate.then(|| {
+            let mut roots = RootCertStore::empty();
+            chain.iter().cloned().for_each(|root| roots.add(root).expect("a certificate"));
+            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider.clone());
+            verifier.build().expect("a verifier")
+        });
+        ServerConfig::builder_with_provider(provider)
+            .with_protocol_versions(&self.versions)
+            .expect("versions")
+            .with_client_cert_verifier(verifier.unwrap_or_else(WebPkiClientVerifier::no_client_auth))
+            .with_single_cert(chain, PrivatePkcs8KeyDer::from(key.serialize_der()).into())
+            .expect("a chain")
+    }
 }
 
 async fn serve(
@@ -224,12 +270,13 @@ async fn serve(
     number: usize,
     shared: &Shared,
 ) -> std::io::Result<()> {
-    while let Some(request) = receive(stream).await? {
+    let early = || matches!(shared.script.lock().expect("nobody panics").front(), Some(Act::AnswerEarly(_)));
+    while let Some(request) = receive(stream, early).await? {
         shared.requests.lock().expect("nobody panics").push((number, request));
         let act = shared.script.lock().expect("nobody panics").pop_front().unwrap_or(Act::Close);
         match act {
             Act::Answer(bytes) => stream.write_all(&bytes).await?,
-            Act::AnswerAndClose(bytes) => {
+            Act::AnswerAndClose(bytes) | Act::AnswerEarly(bytes) => {
                 stream.write_all(&bytes).await?;
                 break;
             }
@@ -248,14 +295,18 @@ async fn serve(
     stream.shutdown().await
 }
 
-async fn receive(stream: &mut (impl AsyncRead + Unpin)) -> std::io::Result<Option<String>> {
+/// A request; with `early` its head, and what came with it.
+async fn receive(
+    stream: &mut (impl AsyncRead + Unpin),
+    early: impl Fn() -> bool,
+) -> std::io::Result<Option<String>> {
     let mut bytes = Vec::new();
     loop {
         let text = String::from_utf8_lossy(&bytes);
         if let Some((head, body)) = text.split_once("\r\n\r\n") {
             let length = head.lines().find_map(|line| line.strip_prefix("Content-Length: "));
             let length = length.map_or(Some(0), |length| length.parse().ok());
-            if length == Some(body.len()) {
+            if length == Some(body.len()) || early() {
                 return Ok(Some(text.into_owned()));
             }
         }

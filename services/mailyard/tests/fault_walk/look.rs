@@ -259,7 +259,7 @@ pub fn agrees(told: Told) -> bool {
         Told::Slowed(_) => scope == Scope::Profile && throttled,
         Told::Item(_) | Told::Email(_) => scope == Scope::Item && !throttled,
         Told::Waits(_) => scope == Scope::Item && throttled,
-        Told::Warned(_) => scope == Scope::Profile && !reason.is_server_fault(),
+        Told::Warned(_) => scope == Scope::Profile,
         Told::Nothing => true,
     }
 }
