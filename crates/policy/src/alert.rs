@@ -9,6 +9,7 @@ mod text;
 use std::collections::BTreeMap;
 
 use crate::{
+    breaker::Road,
     id::{AlertId, MailboxId, OutgoingId, ProfileId, RecordId},
     mailbox::Note,
     operation::Kind,
@@ -60,10 +61,10 @@ pub enum What {
     Settled,
     /// Two different messages carry the same Message-ID.
     MessageIdReused,
-    /// The breaker opened.
-    BreakerOpened(Reason),
-    /// The breaker closed.
-    BreakerClosed,
+    /// The breaker of a road opened.
+    BreakerOpened(Road, Reason),
+    /// It closed.
+    BreakerClosed(Road),
     /// A test of many mailboxes waits for the profile.
     TestHalted,
     /// It goes on.
@@ -123,7 +124,7 @@ pub struct Alert {
     pub level: Level,
     /// How often it happened.
     pub count: u64,
-    /// Which operations of the mailbox keep it open, in the order of [`Kind::ALL`].
+    /// Which operations of the mailbox, or by which roads of the profile, keep it open, in the order of [`Kind::ALL`].
     pub operations: [bool; 3],
     /// When it happened first.
     pub first: Timestamp,
@@ -199,11 +200,17 @@ impl Book {
                 let reason = Reason::MessageIdReused;
                 changed.push(self.join(Key { regarding, reason }, Level::Information, None, at, id));
             }
-            What::BreakerOpened(reason) => {
-                changed.extend(self.resolve_faults(regarding, Some(reason), at));
-                changed.push(self.join(Key { regarding, reason }, Level::Error, None, at, id));
+            What::BreakerOpened(road, reason) => {
+                let kinds = || kinds_of(road);
+                kinds().for_each(|kind| self.leave(regarding, kind, Some(reason), at, &mut changed));
+                let mut alert = self.join(Key { regarding, reason }, Level::Error, None, at, id);
+                kinds().for_each(|kind| alert.operations[kind as usize] = true);
+                self.open.insert(alert.key, alert);
+                changed.push(alert);
             }
-            What::BreakerClosed => changed.extend(self.resolve_faults(regarding, None, at)),
+            What::BreakerClosed(road) => {
+                kinds_of(road).for_each(|kind| self.leave(regarding, kind, None, at, &mut changed));
+            }
             What::TestHalted => {
                 let reason = Reason::ProfileTestHalted;
                 changed.push(self.join(Key { regarding, reason }, Level::Warning, None, at, id));
@@ -277,16 +284,6 @@ impl Book {
         }
     }
 
-    /// Ends the alerts of the profile's breaker, except the one of reason `but`.
-    fn resolve_faults(&mut self, regarding: Regarding, but: Option<Reason>, at: Timestamp) -> Vec<Alert> {
-        let keys: Vec<Key> = self
-            .of(regarding)
-            .map(|alert| alert.key)
-            .filter(|key| key.reason.is_server_fault() && Some(key.reason) != but)
-            .collect();
-        keys.into_iter().filter_map(|key| self.resolve(key, at)).collect()
-    }
-
     fn of(&self, regarding: Regarding) -> impl Iterator<Item = &Alert> {
         let first = Key { regarding, reason: Reason::catalogue()[0].reason };
         self.open
@@ -294,4 +291,9 @@ impl Book {
             .take_while(move |(key, _)| key.regarding == regarding)
             .map(|(_, alert)| alert)
     }
+}
+
+/// The directions that a road leads.
+fn kinds_of(road: Road) -> impl Iterator<Item = Kind> {
+    [Kind::Incoming, Kind::Outgoing].into_iter().filter(move |kind| road.kinds()[*kind as usize])
 }

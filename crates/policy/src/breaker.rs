@@ -3,10 +3,12 @@
 //! While it is open only canaries ask the server, one at a time; a refused credential is tried at most three times
 //! more with the same secret, so that no account is locked by us.
 
+mod roads;
 mod text;
 
 use std::{collections::BTreeSet, time::Duration};
 
+pub use self::roads::{Breakers, Road};
 use crate::{
     id::{Attempt, MailboxId},
     reason::Reason,
@@ -49,7 +51,7 @@ impl Default for Rules {
     }
 }
 
-/// The breaker of one lane of a profile.
+/// A breaker of one lane of a profile.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Breaker {
     /// How many mailboxes of the lane would run. Not stored.

@@ -15,6 +15,7 @@ pub use rules::Rules;
 
 use self::notices::Notices;
 use crate::{
+    breaker::Road,
     id::{Attempt, MailboxId, OperationId},
     operation::{Health, Kind, Method, NextRun, Operation, State, Why},
     reason::Reason,
@@ -133,8 +134,8 @@ pub enum Event {
     Wanted(Wanted),
     /// Emails wait to be sent.
     OutgoingDue,
-    /// The profile's breaker wants this mailbox to try the server.
-    Canary,
+    /// A breaker of the profile wants this mailbox to try this road.
+    Canary(Road),
     /// The profile's breaker closed: what waited for the server and is waited for by people goes on.
     Reopened,
     /// The server said that mail came.
@@ -316,7 +317,7 @@ impl Mailbox {
                 }
             }
             Event::OutgoingDue => self.outgoing_is_due(now),
-            Event::Canary => self.hurry_canary(now),
+            Event::Canary(road) => self.hurry_canary(road, now),
             Event::Reopened => self.resume_tests(now),
             Event::Notified => self.notices.mail_came(),
             Event::Watched => self.notices.watched(rules, self.id, now),
@@ -488,10 +489,11 @@ impl Mailbox {
         }
     }
 
-    /// The breaker asks for one request at once: of whatever would run next.
-    fn hurry_canary(&mut self, now: Timestamp) {
+    /// The breaker asks for one request at once: of whatever would run next by this road.
+    fn hurry_canary(&mut self, road: Road, now: Timestamp) {
         let next = Kind::ALL
             .into_iter()
+            .filter(|kind| road.kinds()[*kind as usize])
             .filter_map(|kind| self.due[kind as usize].map(|next| (next.at, kind)))
             .min();
         if let Some((_, kind)) = next

@@ -8,6 +8,7 @@ use mailyard_policy::{
         Alert, Book, Fact, Level, Regarding, What,
         ratio::{Counts, Rules, State},
     },
+    breaker::Road,
     id::{AlertId, MailboxId, ProfileId},
     operation::Kind,
 };
@@ -80,20 +81,37 @@ fn facts_become_few_alerts() {
         ("news stand not open", &[(one, Connected)], &[]),
         (
             "a recovery of nothing",
-            &[(one, Recovered(Incoming)), (one, Settled), (profile, BreakerClosed)],
+            &[(one, Recovered(Incoming)), (one, Settled), (profile, BreakerClosed(Road::Both))],
             &[],
         ),
         (
             "breaker",
-            &[(profile, BreakerOpened(Reason::ProfileDnsFailed))],
-            &[(error, Reason::ProfileDnsFailed, 1, [false; 3])],
+            &[(profile, BreakerOpened(Road::Both, Reason::ProfileDnsFailed))],
+            &[(error, Reason::ProfileDnsFailed, 1, both)],
+        ),
+        (
+            "of two roads one is well again",
+            &[
+                (profile, BreakerOpened(Road::Incoming, Reason::ProfileDnsFailed)),
+                (profile, BreakerOpened(Road::Outgoing, Reason::ProfileDnsFailed)),
+                (profile, BreakerClosed(Road::Outgoing)),
+            ],
+            &[(error, Reason::ProfileDnsFailed, 2, incoming)],
+        ),
+        (
+            "roads that became one end together",
+            &[
+                (profile, BreakerOpened(Road::Outgoing, Reason::ProfileAuthRejected)),
+                (profile, BreakerClosed(Road::Both)),
+            ],
+            &[],
         ),
         (
             "breaker closes",
             &[
-                (profile, BreakerOpened(Reason::ProfileDnsFailed)),
+                (profile, BreakerOpened(Road::Both, Reason::ProfileDnsFailed)),
                 (profile, TestHalted),
-                (profile, BreakerClosed),
+                (profile, BreakerClosed(Road::Both)),
             ],
             &[(warning, Reason::ProfileTestHalted, 1, [false; 3])],
         ),

@@ -153,7 +153,7 @@ const CASES: &[Case] = &[
         steps: &[
             ("3600 tick", "run 1 Incoming", "sss enabled period=300000;none off;none off"),
             ("3601 ended 1 held", "", "sss enabled period=300000;none off;none off"),
-            ("3602 canary", "run 2 Incoming", "sss enabled period=300000;none off;none off"),
+            ("3602 canary both", "run 2 Incoming", "sss enabled period=300000;none off;none off"),
         ],
     },
     Case {

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use mailyard_policy::{
+    breaker::Road,
     id::{Attempt, MailboxId, OperationId},
     mailbox::{Effect, Event, Kept, Mailbox, Outcome, Rules, Tested, Wanted, Work},
     operation::{Method, Operation, State, Status},
@@ -213,7 +214,7 @@ impl Run {
             Event::Tick
             | Event::Wanted(_)
             | Event::OutgoingDue
-            | Event::Canary
+            | Event::Canary(_)
             | Event::Reopened
             | Event::Notified
             | Event::Watched => true,
@@ -307,7 +308,7 @@ impl Run {
             }
             Event::Tick
             | Event::OutgoingDue
-            | Event::Canary
+            | Event::Canary(_)
             | Event::Reopened
             | Event::Notified
             | Event::Watched => {}
@@ -430,7 +431,7 @@ impl Run {
                 self.step(Event::Wanted(self.wanted));
             }
             Move::OutgoingDue => self.step(Event::OutgoingDue),
-            Move::Canary => self.step(Event::Canary),
+            Move::Canary => self.step(Event::Canary(Road::Both)),
             Move::Reopened => self.step(Event::Reopened),
             Move::Notified => self.step(Event::Notified),
             Move::Watched => self.step(Event::Watched),

@@ -1,5 +1,6 @@
 //! The lanes of a profile as the coordinator reads them.
 
+use mailyard_policy::{Reason, breaker::Breakers};
 use mailyard_store::{Error, Result, Store, holder::Lane, people::Profile};
 
 /// What is kept of one lane; or what of it cannot be understood.
@@ -25,4 +26,10 @@ pub(crate) async fn lanes(
         lanes.push((number, lane(store, profile, number).await?));
     }
     Ok(lanes)
+}
+
+/// Why a lane holds each direction back: incoming, outgoing.
+pub(crate) fn held(lane: &Lane) -> [Option<Reason>; 2] {
+    // Of a later version it is known that it is open.
+    lane.breaker.parse().map_or([lane.open; 2], |breakers: Breakers| breakers.held())
 }

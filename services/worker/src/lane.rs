@@ -5,7 +5,7 @@ mod own;
 mod watched;
 
 use std::{
-    collections::{BTreeSet, VecDeque},
+    collections::{BTreeMap, BTreeSet, VecDeque},
     sync::{Arc, Mutex, MutexGuard, PoisonError, RwLock},
 };
 
@@ -14,7 +14,7 @@ use mailyard_host::metrics::Profile as Label;
 use mailyard_policy::{
     Reason, Timestamp,
     alert::{Fact, Regarding, What},
-    breaker::{self, Admission, Breaker},
+    breaker::{self, Admission, Breakers, Road},
     id::{Attempt, Epoch, MailboxId, ProfileId},
     mailbox,
     operation::Direction,
@@ -31,6 +31,9 @@ use self::own::Owned;
 pub use self::watched::Target;
 use self::watched::Watched;
 use crate::{road::Roads, settings::Settings, shared::Shared};
+
+/// The directions, in the order in which what is known of them is told.
+const DIRECTIONS: [Direction; 2] = [Direction::Incoming, Direction::Outgoing];
 
 /// A profile as its mailboxes use it: replaced as a whole when people change it.
 pub struct Current {
@@ -56,12 +59,17 @@ impl Current {
 }
 
 /// A run that was admitted.
-#[derive(Clone, Copy, Debug)]
-pub struct Ticket {
+#[derive(Clone, Debug)]
+pub struct Admitted {
     mailbox: MailboxId,
     begun: Timestamp,
-    canary: Option<Attempt>,
+    canaries: Vec<(Road, Attempt)>,
+    /// Why each direction is held back: what needs it is not done.
+    pub held: [Option<Reason>; 2],
 }
+
+/// Whether a mailbox counts for the breaker of each road: both, incoming, outgoing.
+pub type Counts = [bool; 3];
 
 /// A lane. Its clones are made by `Arc`.
 pub struct Lane {
@@ -82,9 +90,9 @@ pub struct Lane {
 /// What a lane tells its mailboxes.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Signal {
-    /// This one shall try the server.
-    Canary(MailboxId),
-    /// The breaker closed.
+    /// This one shall try the server, by this road.
+    Canary(MailboxId, Road),
+    /// A breaker closed.
     Closed,
     /// Mail came to this one.
     Mail(MailboxId),
@@ -93,13 +101,19 @@ pub enum Signal {
 }
 
 struct State {
-    breaker: Breaker,
-    held: BTreeSet<MailboxId>,
-    last_poked: Option<MailboxId>,
-    eligible: u32,
+    breakers: Breakers,
+    waiting: BTreeMap<Road, Waiting>,
+    eligible: [u32; 3],
     unsaved: bool,
     facts: VecDeque<Fact>,
     probe: ProbeState,
+}
+
+/// Mailboxes that wait for a breaker.
+#[derive(Default)]
+struct Waiting {
+    mailboxes: BTreeSet<MailboxId>,
+    last_poked: Option<MailboxId>,
 }
 
 /// Whether it is being found out, or is known, how sending behaves on the profile's server.
@@ -145,16 +159,17 @@ impl Lane {
         };
         let secrets = secrets(&shared, &profile).await?;
         let now = shared.now();
-        let breaker = kept.breaker.parse().unwrap_or_else(|_| Breaker::new(now));
+        let apart = profile.sends_apart();
+        let mut breakers = kept.breaker.parse().unwrap_or_else(|_| Breakers::new(apart, now));
+        breakers.set_apart(apart);
         let throttle: Option<throttle::State> = kept.throttle.parse().ok();
         let gate = Gate::new(profile.id, profile.max_connections, throttle, shared.clocks.now);
         let places = Arc::new(Semaphore::new(places(&shared, &profile).into()));
         let current = current(&shared.settings, &shared, profile, secrets, &gate);
         let state = State {
-            breaker,
-            held: BTreeSet::new(),
-            last_poked: None,
-            eligible: 0,
+            breakers,
+            waiting: BTreeMap::new(),
+            eligible: [0; 3],
             unsaved: false,
             facts: VecDeque::new(),
             probe: probe_state(&current),
@@ -195,9 +210,9 @@ impl Lane {
         &self.gate
     }
 
-    /// Why the breaker is open.
-    pub fn open_reason(&self) -> Option<Reason> {
-        self.state().breaker.open()
+    /// Why each direction is held back: incoming, outgoing.
+    pub fn held(&self) -> [Option<Reason>; 2] {
+        self.state().breakers.held()
     }
 
     /// The profile may have been changed by people. True if it was.
@@ -210,12 +225,9 @@ impl Lane {
             return Ok(false);
         }
         let secrets = secrets(&self.shared, &profile).await?;
-        let another_road = before.profile.credential_source != profile.credential_source
-            || before.profile.credentials != profile.credentials
-            || before.profile.outgoing_credentials != profile.outgoing_credentials
-            || before.profile.incoming_url != profile.incoming_url
-            || before.profile.outgoing_url != profile.outgoing_url
-            || before.profile.ca_pem != profile.ca_pem;
+        let apart = profile.sends_apart();
+        let other_roads = DIRECTIONS.map(|direction| is_another_road(&before.profile, &profile, direction));
+        let another_road = other_roads.contains(&true) || before.profile.sends_apart() != apart;
         let same_clients = !another_road
             && before.profile.request_deadline == profile.request_deadline
             && before.profile.display_name == profile.display_name;
@@ -231,7 +243,7 @@ impl Lane {
         *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(current);
         if another_road {
             self.state().probe = probe;
-            self.breaker_event(breaker::Event::Changed);
+            self.changed_roads(apart, other_roads);
         }
         self.watched.tell();
         Ok(true)
@@ -258,86 +270,168 @@ impl Lane {
         }
     }
 
-    /// A mailbox counts for the breaker, or does not any more.
-    pub fn count(&self, counts: bool) {
-        let eligible = {
+    /// What leads to the servers is new in these directions.
+    fn changed_roads(&self, apart: bool, changed: [bool; 2]) {
+        let (became_others, roads) = {
             let mut state = self.state();
-            state.eligible = if counts { state.eligible + 1 } else { state.eligible.saturating_sub(1) };
-            state.eligible
+            let became_others = state.breakers.set_apart(apart);
+            state.unsaved |= became_others;
+            if became_others {
+                state.waiting.clear();
+            }
+            (became_others, state.breakers.roads())
         };
-        self.breaker_event(breaker::Event::Eligible(eligible));
-    }
-
-    /// Somebody wants to know at once whether the server is well.
-    pub fn ask(&self) {
-        self.breaker_event(breaker::Event::Asked);
-    }
-
-    /// Whether a mailbox may run.
-    ///
-    /// # Errors
-    /// Why not.
-    pub fn admit(&self, mailbox: MailboxId) -> Result<Ticket, Reason> {
-        let now = self.shared.now();
-        let mut state = self.state();
-        let canary = match state.breaker.admit(&self.shared.settings.breaker, mailbox, now) {
-            Admission::Go => None,
-            Admission::Canary(attempt) => {
-                state.unsaved = true;
-                Some(attempt)
+        for road in roads {
+            let is_changed =
+                std::iter::zip(DIRECTIONS, changed).any(|(way, changed)| changed && road.leads(way));
+            if became_others {
+                self.tell_eligible(*road);
             }
-            Admission::Held { reason } => {
-                state.held.insert(mailbox);
-                return Err(reason);
+            if became_others || is_changed {
+                self.breaker_event(*road, breaker::Event::Changed);
             }
-        };
-        state.held.remove(&mailbox);
-        Ok(Ticket { mailbox, begun: now, canary })
-    }
-
-    /// What came of an admitted run; `None`: nothing was learnt of the server.
-    pub fn report(&self, ticket: Ticket, answer: Option<breaker::Answer>) {
-        let Ticket { mailbox, begun, canary } = ticket;
-        match (canary, answer) {
-            (Some(attempt), answer) => {
-                // A canary of which nothing is known proves nothing: the next one goes after the same wait.
-                let answer = answer.unwrap_or(breaker::Answer::Throttled);
-                self.breaker_event(breaker::Event::CanaryEnded { attempt, answer });
-            }
-            (None, Some(answer)) => self.breaker_event(breaker::Event::Ended { mailbox, begun, answer }),
-            (None, None) => {}
+        }
+        if became_others {
+            // Whoever waits for a road that is no more is not poked by another.
+            (self.tell)(Signal::Closed);
         }
     }
 
-    fn breaker_event(&self, event: breaker::Event) {
+    /// A mailbox counts for some breakers, and did for others before.
+    pub fn count(&self, before: Counts, counts: Counts) {
+        let roads = {
+            let mut state = self.state();
+            for (eligible, change) in state.eligible.iter_mut().zip(std::iter::zip(before, counts)) {
+                match change {
+                    (false, true) => *eligible += 1,
+                    (true, false) => *eligible = eligible.saturating_sub(1),
+                    (false, false) | (true, true) => {}
+                }
+            }
+            state.breakers.roads()
+        };
+        roads.iter().for_each(|road| self.tell_eligible(*road));
+    }
+
+    fn tell_eligible(&self, road: Road) {
+        let eligible = self.state().eligible[road as usize];
+        self.breaker_event(road, breaker::Event::Eligible(eligible));
+    }
+
+    /// Somebody wants to know at once whether the servers are well.
+    pub fn ask(&self) {
+        let roads = self.state().breakers.roads();
+        roads.iter().for_each(|road| self.breaker_event(*road, breaker::Event::Asked));
+    }
+
+    /// Whether a mailbox may run in the directions that it needs. It may if one of them is open to it.
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn admit(&self, mailbox: MailboxId, needs: [bool; 2]) -> Result<Admitted, Reason> {
+        let begun = self.shared.now();
+        let mut state = self.state();
+        let mut admitted = Admitted { mailbox, begun, canaries: Vec::new(), held: state.breakers.held() };
+        let (mut goes, mut refused) = (false, None);
+        for road in state.breakers.roads() {
+            let needed = std::iter::zip(DIRECTIONS, needs).any(|(way, needed)| needed && road.leads(way));
+            if !needed {
+                continue;
+            }
+            let held = match self.admit_to(&mut state, *road, mailbox, begun) {
+                Ok(canary) => {
+                    admitted.canaries.extend(canary.map(|attempt| (*road, attempt)));
+                    goes = true;
+                    None
+                }
+                Err(reason) => Some(reason),
+            };
+            refused = refused.or(held);
+            for way in DIRECTIONS.into_iter().filter(|way| road.leads(*way)) {
+                admitted.held[way as usize] = held;
+            }
+        }
+        match refused {
+            Some(reason) if !goes => Err(reason),
+            _ => Ok(admitted),
+        }
+    }
+
+    fn admit_to(
+        &self,
+        state: &mut State,
+        road: Road,
+        mailbox: MailboxId,
+        now: Timestamp,
+    ) -> Result<Option<Attempt>, Reason> {
+        let Some(breaker) = state.breakers.at_mut(road) else { return Ok(None) };
+        let waiting = state.waiting.entry(road).or_default();
+        let admission = breaker.admit(&self.shared.settings.breaker, mailbox, now);
+        match admission {
+            Admission::Held { reason } => {
+                waiting.mailboxes.insert(mailbox);
+                return Err(reason);
+            }
+            Admission::Go | Admission::Canary(_) => waiting.mailboxes.remove(&mailbox),
+        };
+        let Admission::Canary(attempt) = admission else { return Ok(None) };
+        state.unsaved = true;
+        Ok(Some(attempt))
+    }
+
+    /// What came of an admitted run, in each direction; `None`: nothing was learnt of its server.
+    pub fn report(&self, admitted: &Admitted, answers: [Option<breaker::Answer>; 2]) {
+        let Admitted { mailbox, begun, canaries, held: _ } = admitted;
+        let (mailbox, begun) = (*mailbox, *begun);
+        let roads = self.state().breakers.roads();
+        for road in roads {
+            let ways = std::iter::zip(DIRECTIONS, answers).filter(|(way, _)| road.leads(*way));
+            let answer = ways.filter_map(|(_, answer)| answer).max_by_key(weight);
+            let canary = canaries.iter().find(|(of, _)| of == road).map(|(_, attempt)| *attempt);
+            match (canary, answer) {
+                (Some(attempt), answer) => {
+                    // A canary of which nothing is known proves nothing: the next one goes after the same wait.
+                    let answer = answer.unwrap_or(breaker::Answer::Throttled);
+                    self.breaker_event(*road, breaker::Event::CanaryEnded { attempt, answer });
+                }
+                (None, Some(answer)) => {
+                    self.breaker_event(*road, breaker::Event::Ended { mailbox, begun, answer });
+                }
+                (None, None) => {}
+            }
+        }
+    }
+
+    fn breaker_event(&self, road: Road, event: breaker::Event) {
         let now = self.shared.now();
         let rules = &self.shared.settings.breaker;
         let mut state = self.state();
-        let canary = state.breaker.canary_at(rules, now);
-        let effect = state.breaker.step(rules, event, now);
+        let canary = state.canary_at(road, rules, now);
+        let effect = state.breakers.step(road, rules, event, now);
         let regarding = Regarding::Profile(self.profile);
         let what = match effect {
-            Some(breaker::Effect::Opened(reason)) => Some(What::BreakerOpened(reason)),
-            Some(breaker::Effect::Closed) => Some(What::BreakerClosed),
+            Some(breaker::Effect::Opened(reason)) => Some(What::BreakerOpened(road, reason)),
+            Some(breaker::Effect::Closed) => Some(What::BreakerClosed(road)),
             None => None,
         };
         if let Some(what) = what {
+            let (profile, road) = (self.profile, road.word());
             match what {
-                What::BreakerOpened(reason) => {
-                    tracing::warn!(profile = %self.profile, reason = reason.code(), "the server is left alone");
+                What::BreakerOpened(_, reason) => {
+                    tracing::warn!(%profile, road, reason = reason.code(), "the server is left alone");
                 }
-                _ => tracing::info!(profile = %self.profile, "the server is well again"),
+                _ => tracing::info!(%profile, road, "the server is well again"),
             }
             state.facts.push_back(Fact { regarding, what, at: now });
             state.unsaved = true;
         }
         // Most events change nothing that the lane's task waits for.
-        let changed = state.unsaved || state.breaker.canary_at(rules, now) != canary;
+        let changed = state.unsaved || state.canary_at(road, rules, now) != canary;
         drop(state);
         if what.is_some() {
             self.watched.tell();
         }
-        if what == Some(What::BreakerClosed) {
+        if matches!(what, Some(What::BreakerClosed(_))) {
             (self.tell)(Signal::Closed);
         }
         if changed {
@@ -353,13 +447,9 @@ impl Lane {
                 Err(store::Error::Fenced) => return,
                 Err(error) => tracing::warn!(profile = %self.profile, %error, "a lane could not be kept"),
             }
-            let now = self.shared.now();
-            let canary = self.state().breaker.canary_at(&self.shared.settings.breaker, now);
-            if canary.is_some_and(|at| at <= now) {
-                self.poke_one();
-            }
+            let next = self.poke_due();
             // Whoever is poked may be busy: it is asked again, or another one, a second later.
-            let wait = canary.map_or(std::time::Duration::from_mins(1), |at| at.since(now));
+            let wait = next.unwrap_or(std::time::Duration::from_mins(1));
             tokio::select! {
                 () = self.changed.notified() => {}
                 () = tokio::time::sleep(wait.max(std::time::Duration::from_secs(1))) => {}
@@ -374,8 +464,8 @@ impl Lane {
                 return Ok(());
             }
             let kept = store::holder::Lane {
-                breaker: state.breaker.to_string(),
-                open: state.breaker.open(),
+                breaker: state.breakers.to_string(),
+                open: state.breakers.held().into_iter().flatten().next(),
                 throttle: self.gate.view().state.to_string(),
             };
             (kept, state.facts.iter().copied().collect::<Vec<_>>())
@@ -395,20 +485,29 @@ impl Lane {
         written
     }
 
+    /// Sends a canary by each road that wants one; how long until the next is wanted.
+    fn poke_due(&self) -> Option<std::time::Duration> {
+        let now = self.shared.now();
+        let roads = self.state().breakers.roads();
+        let mut soonest = None;
+        for road in roads {
+            let Some(at) = self.state().canary_at(*road, &self.shared.settings.breaker, now) else {
+                continue;
+            };
+            if at <= now {
+                self.poke_one(*road);
+            }
+            let wait = at.since(now);
+            soonest = Some(soonest.map_or(wait, |soonest: std::time::Duration| soonest.min(wait)));
+        }
+        soonest
+    }
+
     /// One of those that wait, another one each time.
-    fn poke_one(&self) {
-        let next = {
-            let mut state = self.state();
-            let after = state.last_poked.and_then(|last| {
-                let later = (std::ops::Bound::Excluded(last), std::ops::Bound::Unbounded);
-                state.held.range(later).next().copied()
-            });
-            let next = after.or_else(|| state.held.first().copied());
-            state.last_poked = next;
-            next
-        };
+    fn poke_one(&self, road: Road) {
+        let next = self.state().waiting.entry(road).or_default().next();
         if let Some(mailbox) = next {
-            (self.tell)(Signal::Canary(mailbox));
+            (self.tell)(Signal::Canary(mailbox, road));
         }
     }
 
@@ -443,6 +542,39 @@ impl Lane {
         }
         Ok(())
     }
+}
+
+impl State {
+    fn canary_at(&self, road: Road, rules: &breaker::Rules, now: Timestamp) -> Option<Timestamp> {
+        self.breakers.at(road)?.canary_at(rules, now)
+    }
+}
+
+impl Waiting {
+    fn next(&mut self) -> Option<MailboxId> {
+        let after = self.last_poked.and_then(|last| {
+            let later = (std::ops::Bound::Excluded(last), std::ops::Bound::Unbounded);
+            self.mailboxes.range(later).next().copied()
+        });
+        self.last_poked = after.or_else(|| self.mailboxes.first().copied());
+        self.last_poked
+    }
+}
+
+/// Of what was learnt by one road, the worst counts.
+fn weight(answer: &breaker::Answer) -> u8 {
+    match answer {
+        breaker::Answer::Answered => 0,
+        breaker::Answer::Throttled => 1,
+        breaker::Answer::Fault(_) => 2,
+    }
+}
+
+fn is_another_road(before: &Profile, profile: &Profile, direction: Direction) -> bool {
+    before.credential_source != profile.credential_source
+        || before.credentials(direction) != profile.credentials(direction)
+        || before.url(direction) != profile.url(direction)
+        || before.ca_pem != profile.ca_pem
 }
 
 fn probe_state(current: &Current) -> ProbeState {

@@ -7,6 +7,7 @@ use mailyard_exchange::{Autodiscover, Failure, autodiscover::Discovery};
 use mailyard_policy::{
     Reason, Timestamp,
     discovery::{Location, Next},
+    operation::Direction,
     outbox::Execution,
 };
 use mailyard_store::holder::{Commit, Located, Place};
@@ -16,7 +17,7 @@ use crate::turn::{Trouble, Turn};
 /// Finds out where the mailbox is, if the profile does not say it. `asked`: a person wants to know.
 ///
 /// # Errors
-/// [`Trouble::Nowhere`] if nothing is found and nothing was found before.
+/// [`Trouble::Nowhere`] if nothing is found and nothing was found before; [`Trouble::Held`] if it may not be looked for.
 pub async fn locate(turn: &mut Turn, asked: bool) -> Result<(), Trouble> {
     let Some(search) = turn.roads.autodiscover() else { return Ok(()) };
     let search = search.map_err(Trouble::Nowhere)?;
@@ -31,6 +32,8 @@ pub async fn locate(turn: &mut Turn, asked: bool) -> Result<(), Trouble> {
             turn.holding.place = Some(place);
             return Err(Trouble::Nowhere(failure));
         }
+        // It is looked for with the account that mail is read with.
+        Next::Discover if turn.held[Direction::Incoming as usize].is_some() => return Err(Trouble::Held),
         Next::Discover => return look(turn, &search, Arc::unwrap_or_clone(place)).await,
     }
     turn.holding.place = Some(place);

@@ -11,6 +11,7 @@ use std::{collections::VecDeque, future::ready, sync::Arc, time::Duration};
 use mailyard_policy::{
     Reason, Timestamp,
     alert::Fact,
+    breaker::Road,
     id::{Attempt, MailboxId},
     mailbox::{self as machine, CYCLES, Effect, Event, Kept, Note, Outcome, TestEnd, Work},
     operation::{Health, Kind, NextRun},
@@ -26,7 +27,7 @@ use self::{
 };
 use crate::{
     holding::Holding,
-    lane::{Lane, Target},
+    lane::{Counts, Lane, Target},
     shared::Shared,
 };
 
@@ -41,8 +42,8 @@ pub enum Message {
     Wanted(Box<Wanted>, Span),
     /// Emails wait to be sent; what caused that, if it is traced.
     OutgoingDue(Span),
-    /// The profile's breaker wants it to try the server.
-    Canary,
+    /// A breaker of the profile wants it to try the server, by this road.
+    Canary(Road),
     /// The profile's breaker closed.
     Reopened,
     /// Mail came.
@@ -120,7 +121,7 @@ pub struct State {
 /// What its lane was told of it.
 #[derive(Default)]
 struct KnownToLane {
-    counted: bool,
+    counted: Counts,
     watched: bool,
 }
 
@@ -185,7 +186,7 @@ impl Actor for MailboxActor {
         state: &mut Box<State>,
     ) -> Result<(), ActorProcessingErr> {
         state.shared.scheduler.set(state.id, None);
-        state.count(false);
+        state.count(Counts::default());
         state.watch(false);
         state.lane.forget(state.id);
         Ok(())
@@ -200,7 +201,7 @@ impl State {
                 self.caused_by(cause);
                 self.step(myself, Event::OutgoingDue);
             }
-            Message::Canary => self.step(myself, Event::Canary),
+            Message::Canary(road) => self.step(myself, Event::Canary(road)),
             Message::Reopened => self.step(myself, Event::Reopened),
             Message::Notified => self.step(myself, Event::Notified),
             Message::Watched => self.step(myself, Event::Watched),
@@ -269,17 +270,27 @@ impl State {
         let wake = if self.stopping { None } else { self.machine.wake_at() };
         self.due = wake;
         self.shared.scheduler.set(self.id, wake);
-        self.count(self.machine.kept().health() != Health::NotEligible);
+        self.count(self.counts());
         let polled = self.machine.kept().operations[Kind::Incoming as usize].is_enabled();
         self.watch(polled && !self.stopping);
         self.stop_if_idle(myself);
     }
 
-    fn count(&mut self, counts: bool) {
+    fn count(&mut self, counts: Counts) {
         if self.known.counted != counts {
-            self.known.counted = counts;
-            self.lane.count(counts);
+            let before = std::mem::replace(&mut self.known.counted, counts);
+            self.lane.count(before, counts);
         }
+    }
+
+    /// For which breakers it counts: both, incoming, outgoing.
+    fn counts(&self) -> Counts {
+        let kept = self.machine.kept();
+        let runs = |kind: Kind| {
+            let operation = &kept.operations[kind as usize];
+            operation.is_enabled() || operation.is_failing()
+        };
+        [kept.health() != Health::NotEligible, runs(Kind::Incoming), runs(Kind::Outgoing)]
     }
 
     /// Who is polled is watched, if the profile wishes it and it is known where.

@@ -10,7 +10,10 @@ use std::{
     time::Duration,
 };
 
-use mailyard_policy::id::{Epoch, Incarnation, MailboxId, Nonce, ProfileId};
+use mailyard_policy::{
+    breaker::Road,
+    id::{Epoch, Incarnation, MailboxId, Nonce, ProfileId},
+};
 use mailyard_store::holder::{Claimed, Fence, Standing};
 use ractor::{Actor, ActorProcessingErr, ActorRef, RpcReplyPort, SupervisionEvent};
 use tokio::{task::AbortHandle, time::Instant};
@@ -44,8 +47,8 @@ pub enum Message {
     Found(Box<Found>),
     /// These are due.
     Due(Vec<MailboxId>),
-    /// The breaker wants this one to try the server.
-    Canary(MailboxId),
+    /// A breaker wants this one to try the server, by this road.
+    Canary(MailboxId, Road),
     /// Mail came to this one.
     Mail(MailboxId),
     /// This one is watched from now on.
@@ -150,7 +153,7 @@ impl Actor for Supervisor {
             Message::Close(reply) => state.close(reply),
             Message::Found(found) => state.found(&myself, *found).await,
             Message::Due(due) => due.into_iter().for_each(|id| state.cast(id, MailboxMessage::Tick)),
-            Message::Canary(id) => state.cast(id, MailboxMessage::Canary),
+            Message::Canary(id, road) => state.cast(id, MailboxMessage::Canary(road)),
             Message::Mail(id) => state.cast(id, MailboxMessage::Notified),
             Message::Watched(id) => state.cast(id, MailboxMessage::Watched),
             Message::Reopened(profile, lane) => state.reopened(profile, lane),

@@ -1,13 +1,21 @@
 //! Test & enable of one mailbox: what each operation needs is tried once.
 
+use std::time::Duration;
+
 use mailyard_exchange::{
-    Failure,
     codec::{Folder, WellKnown},
     probe_sending,
 };
-use mailyard_policy::{id::OutgoingId, mailbox::Tested, operation::Kind, outbox::Capabilities};
+use mailyard_policy::{
+    Reason,
+    breaker::Answer,
+    id::OutgoingId,
+    mailbox::Tested,
+    operation::{Direction, Kind},
+    outbox::Capabilities,
+};
 
-use crate::turn::{Trouble, Turn};
+use crate::turn::{Trouble, Turn, answer_of};
 
 /// What a test found out.
 #[derive(Debug)]
@@ -16,8 +24,8 @@ pub struct Findings {
     pub tested: [Option<Tested>; 3],
     /// What was learnt of the server's sending; `None`: nothing, or it was known.
     pub capabilities: Option<Capabilities>,
-    /// A failure of the server among the results: the breaker is told of it.
-    pub failure: Option<Failure>,
+    /// What is learnt of the server of each direction: the breakers are told of it.
+    pub answers: [Option<Answer>; 2],
 }
 
 /// Tests these operations, in the order of [`Kind::ALL`]; with `probe` it is also found out how sending behaves.
@@ -25,40 +33,72 @@ pub struct Findings {
 /// # Errors
 /// [`Trouble`] of our own side; what fails at Exchange is a finding.
 pub async fn test(turn: &mut Turn, kinds: [bool; 3], probe: bool) -> Result<Findings, Trouble> {
-    let mut findings = Findings { tested: [None; 3], capabilities: None, failure: None };
+    let mut findings = Findings { tested: [None; 3], capabilities: None, answers: [None; 2] };
     if kinds[Kind::Incoming as usize] {
-        let result = incoming(turn).await;
-        findings.note(Kind::Incoming, result)?;
+        let result = match turn.held[Direction::Incoming as usize] {
+            Some(reason) => Err(reason.into()),
+            None => findings.learn(Direction::Incoming, incoming(turn).await)?,
+        };
+        findings.note(Kind::Incoming, result);
     }
     if kinds[Kind::Outgoing as usize] {
-        if let Some(refused) = findings.refused_account() {
-            findings.note(Kind::Outgoing, Err(refused.into()))?;
-            return Ok(findings);
-        }
-        let result = outgoing(turn, probe).await;
-        let result = result.map(|capabilities| findings.capabilities = capabilities);
-        findings.note(Kind::Outgoing, result)?;
+        let result = match turn.held[Direction::Outgoing as usize].or_else(|| findings.refused_account()) {
+            Some(reason) => Err(reason.into()),
+            None => {
+                let result = outgoing(turn, probe).await;
+                let result = result.map(|capabilities| findings.capabilities = capabilities);
+                findings.learn(Direction::Outgoing, result)?
+            }
+        };
+        findings.note(Kind::Outgoing, result);
     }
     Ok(findings)
 }
 
+/// Why something does not work, and how long the server asked to wait.
+struct Fails {
+    reason: Reason,
+    hint: Option<Duration>,
+}
+
+/// What is not tried fails as what was tried before.
+impl From<Reason> for Fails {
+    fn from(reason: Reason) -> Self {
+        Self { reason, hint: None }
+    }
+}
+
 impl Findings {
     /// The mailbox's own account was refused: it is not tried once more.
-    fn refused_account(&self) -> Option<Failure> {
-        self.failure.clone().filter(|failure| failure.reason.is_account_fault())
+    fn refused_account(&self) -> Option<Reason> {
+        self.tested.iter().flatten().find_map(|tested| match tested {
+            Tested::Fails { reason, .. } if reason.is_account_fault() => Some(*reason),
+            Tested::Fails { .. } | Tested::Works => None,
+        })
     }
 
-    fn note(&mut self, kind: Kind, result: Result<(), Trouble>) -> Result<(), Trouble> {
-        self.tested[kind as usize] = Some(match result {
-            Ok(()) => Tested::Works,
+    /// The server of a direction was asked.
+    fn learn(
+        &mut self,
+        direction: Direction,
+        asked: Result<(), Trouble>,
+    ) -> Result<Result<(), Fails>, Trouble> {
+        let (answer, result) = match asked {
+            Ok(()) => (Answer::Answered, Ok(())),
             Err(Trouble::Exchange(failure)) => {
-                let tested = Tested::Fails { reason: failure.reason, hint: failure.back_off };
-                self.failure = Some(failure);
-                tested
+                (answer_of(failure.reason), Err(Fails { reason: failure.reason, hint: failure.back_off }))
             }
             Err(other) => return Err(other),
+        };
+        self.answers[direction as usize] = Some(answer);
+        Ok(result)
+    }
+
+    fn note(&mut self, kind: Kind, result: Result<(), Fails>) {
+        self.tested[kind as usize] = Some(match result {
+            Ok(()) => Tested::Works,
+            Err(Fails { reason, hint }) => Tested::Fails { reason, hint },
         });
-        Ok(())
     }
 }
 

@@ -45,6 +45,8 @@ pub struct Turn {
     pub actor: ActorRef<Message>,
     /// and which.
     pub attempt: Attempt,
+    /// Why each direction is held back.
+    pub held: [Option<Reason>; 2],
     /// What of the mailbox's own state is written already.
     pub settled: Option<Box<Settlement>>,
 }
@@ -87,6 +89,9 @@ pub enum Trouble {
     /// The store.
     #[error(transparent)]
     Store(#[from] StoreError),
+    /// A breaker holds back what it would need.
+    #[error("the server is left alone")]
+    Held,
     /// The lease ended, or too little of it is left.
     #[error("the lease has ended")]
     Lease,
@@ -99,6 +104,7 @@ impl Trouble {
             Self::Exchange(failure) | Self::Nowhere(failure) => {
                 Outcome::Failed { reason: failure.reason, hint: failure.back_off }
             }
+            Self::Held => Outcome::Held,
             Self::Store(_) | Self::Lease => Outcome::OursFailed,
         }
     }
@@ -109,7 +115,7 @@ impl Trouble {
             Self::Exchange(failure) => Some(answer_of(failure.reason)),
             // Whoever was asked need not be the server of other mailboxes; but the profile's password is that of all.
             Self::Nowhere(failure) if failure.reason.is_credential_fault() => Some(answer_of(failure.reason)),
-            Self::Nowhere(_) | Self::Store(_) | Self::Lease => None,
+            Self::Nowhere(_) | Self::Store(_) | Self::Held | Self::Lease => None,
         }
     }
 

@@ -5,7 +5,7 @@ use std::{fmt, str::FromStr};
 use super::{Fact, Regarding, What};
 use crate::{operation::UnknownWord, time::Timestamp};
 
-const KNOWN: &str = "AT mailbox|profile|email:ID WHAT[:OPERATION][:REASON]";
+const KNOWN: &str = "AT mailbox|profile|email:ID WHAT[:OPERATION|:ROAD][:REASON]";
 
 /// `mailbox:ID`, `profile:ID`, `email:ID`.
 impl fmt::Display for Regarding {
@@ -46,8 +46,8 @@ impl fmt::Display for What {
             Self::InDoubt => out.write_str("in_doubt"),
             Self::Settled => out.write_str("settled"),
             Self::MessageIdReused => out.write_str("message_id_reused"),
-            Self::BreakerOpened(reason) => write!(out, "breaker_opened:{reason}"),
-            Self::BreakerClosed => out.write_str("breaker_closed"),
+            Self::BreakerOpened(road, reason) => write!(out, "breaker_opened:{road}:{reason}"),
+            Self::BreakerClosed(road) => write!(out, "breaker_closed:{road}"),
             Self::TestHalted => out.write_str("test_halted"),
             Self::TestResumed => out.write_str("test_resumed"),
         }
@@ -66,8 +66,8 @@ fn what(text: &str) -> Option<What> {
         ["in_doubt"] => What::InDoubt,
         ["settled"] => What::Settled,
         ["message_id_reused"] => What::MessageIdReused,
-        ["breaker_opened", reason] => What::BreakerOpened(reason.parse().ok()?),
-        ["breaker_closed"] => What::BreakerClosed,
+        ["breaker_opened", road, reason] => What::BreakerOpened(road.parse().ok()?, reason.parse().ok()?),
+        ["breaker_closed", road] => What::BreakerClosed(road.parse().ok()?),
         ["test_halted"] => What::TestHalted,
         ["test_resumed"] => What::TestResumed,
         _ => return None,

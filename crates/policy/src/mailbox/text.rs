@@ -104,7 +104,7 @@ impl fmt::Display for Event {
         match self {
             Self::Tick => out.write_str("tick"),
             Self::OutgoingDue => out.write_str("outgoing_due"),
-            Self::Canary => out.write_str("canary"),
+            Self::Canary(road) => write!(out, "canary {road}"),
             Self::Reopened => out.write_str("reopened"),
             Self::Notified => out.write_str("notified"),
             Self::Watched => out.write_str("watched"),
@@ -130,7 +130,7 @@ impl FromStr for Event {
         Ok(match parts[..] {
             ["tick"] => Self::Tick,
             ["outgoing_due"] => Self::OutgoingDue,
-            ["canary"] => Self::Canary,
+            ["canary", road] => Self::Canary(road.parse()?),
             ["reopened"] => Self::Reopened,
             ["notified"] => Self::Notified,
             ["watched"] => Self::Watched,

@@ -297,6 +297,12 @@ fn ratio_summary(counts: Counts) -> String {
 }
 
 fn summary_of(alert: &BookAlert) -> String {
-    let title = alert.key.reason.entry().title;
-    if alert.count > 1 { format!("{title} ({} times)", alert.count) } else { title.to_owned() }
+    let mut title = alert.key.reason.entry().title.to_owned();
+    // A profile whose mail is sent apart may have trouble in one direction only.
+    match (alert.key.regarding, alert.operations) {
+        (Regarding::Profile(_), [true, false, _]) => title.push_str(", for incoming mail only"),
+        (Regarding::Profile(_), [false, true, _]) => title.push_str(", for outgoing mail only"),
+        _ => {}
+    }
+    if alert.count > 1 { format!("{title} ({} times)", alert.count) } else { title }
 }

@@ -23,6 +23,7 @@ use mailyard_wire::{
 };
 use tonic::{Request, Response, Status};
 
+pub(super) use self::message::told as held_back_of;
 use super::{
     Api, cut,
     input::{check_etag, goes_again},
@@ -30,7 +31,11 @@ use super::{
     refuse::{Told, not_found},
     with_one_more,
 };
-use crate::{filter, lanes::lane as lane_of, page_token::Listing};
+use crate::{
+    filter,
+    lanes::{held, lane as lane_of},
+    page_token::Listing,
+};
 use draft::Draft;
 
 type Wire = mailyard_wire::admin::Profile;
@@ -127,13 +132,13 @@ impl Api {
         named.ok_or_else(|| not_found(field, "profile", &last))
     }
 
-    /// Why the server of a profile is left alone by the lane of a mailbox, or by any lane. A lane that cannot be
+    /// Why the servers of a profile are left alone by the lane of a mailbox, or by any lane: incoming, outgoing. A lane that cannot be
     /// understood holds nothing back: its holder forgets it.
     pub(super) async fn held_back(
         &self,
         profile: &Profile,
         mailbox: Option<MailboxId>,
-    ) -> Result<Option<Reason>, Status> {
+    ) -> Result<[Option<Reason>; 2], Status> {
         let lanes = match mailbox {
             Some(mailbox) => {
                 let lane = id::lane(mailbox, profile.lanes);
@@ -141,13 +146,15 @@ impl Api {
             }
             None => 0..profile.lanes.max(1),
         };
+        let mut open = [None; 2];
         for lane in lanes {
             let kept = lane_of(&*self.store, profile, lane).await.told()?;
-            if let Some(reason) = kept.ok().flatten().and_then(|lane| lane.open) {
-                return Ok(Some(reason));
+            if let Some(kept) = kept.ok().flatten() {
+                let [incoming, outgoing] = held(&kept);
+                open = [open[0].or(incoming), open[1].or(outgoing)];
             }
         }
-        Ok(None)
+        Ok(open)
     }
 
     async fn tell_profile(&self, org: &Org, profile: Profile) -> Result<Response<Wire>, Status> {

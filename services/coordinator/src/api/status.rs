@@ -16,7 +16,7 @@ use mailyard_wire::{
 };
 use tonic::{Request, Response, Status};
 
-use super::{Api, refuse::Told as _, words::code};
+use super::{Api, profiles::held_back_of, refuse::Told as _, words::code};
 
 #[tonic::async_trait]
 impl StatusService for Api {
@@ -72,8 +72,10 @@ impl Api {
         for profile in self.store.profiles(Some(org)).await.told()? {
             let none = HealthCount { profile: profile.id, not_eligible: 0, ok: 0, failing: 0 };
             let count = counts.iter().find(|count| count.profile == profile.id).unwrap_or(&none);
+            let held_back = self.held_back(&profile, None).await?;
             statuses.push(ProfileStatus {
-                held_back_reason: code(self.held_back(&profile, None).await?),
+                held_back_reason: code(held_back.into_iter().flatten().next()),
+                held_back: held_back_of(held_back),
                 display_name: profile.display_name,
                 not_eligible: count.not_eligible,
                 ok: count.ok,

@@ -205,6 +205,7 @@ fn object(profile: &admin::Profile) -> Object {
         .span("request_deadline", profile.request_deadline.as_ref())
         .flag("is_default", profile.is_default)
         .text("held_back_reason", &profile.held_back_reason)
+        .objects("held_back", super::status::held_back(&profile.held_back))
         .time("create_time", profile.create_time.as_ref())
         .text("etag", &profile.etag);
     let object = match &profile.last_test {

@@ -1,6 +1,6 @@
 //! How the whole fares.
 
-use mailyard_wire::admin::{GetStatusRequest, Status};
+use mailyard_wire::admin::{GetStatusRequest, HeldBack, Status};
 
 use crate::{ctl::Ctl, exit::Exit, failure::Failure, object::Object};
 
@@ -31,6 +31,7 @@ fn object(status: &Status) -> Object {
             .number("failing", profile.failing)
             .number("not_eligible", profile.not_eligible)
             .text("held_back_reason", &profile.held_back_reason)
+            .objects("held_back", held_back(&profile.held_back))
     });
     let operations = status.operations.iter().map(|count| {
         Object::new()
@@ -52,4 +53,14 @@ fn object(status: &Status) -> Object {
         .objects("profiles", profiles.collect())
         .objects("operations", operations.collect())
         .objects("open_alerts", alerts.collect())
+}
+
+/// Which operations of a profile are held back, and why.
+pub(super) fn held_back(held: &[HeldBack]) -> Vec<Object> {
+    let object = |held: &HeldBack| {
+        Object::new()
+            .word("operation", held.operation().as_str_name(), "OPERATION_KIND_")
+            .text("reason", &held.reason)
+    };
+    held.iter().map(object).collect()
 }

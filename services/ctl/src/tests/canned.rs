@@ -294,6 +294,7 @@ pub fn status() -> Status {
             ok: 3,
             failing: 1,
             held_back_reason: String::new(),
+            held_back: Vec::new(),
         }],
         operations: vec![OperationCount {
             operation: OperationKind::Incoming.into(),

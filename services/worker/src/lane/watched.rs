@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, Mutex, PoisonError},
 };
 
-use mailyard_policy::id::MailboxId;
+use mailyard_policy::{id::MailboxId, operation::Direction};
 use tokio::sync::Notify;
 
 use super::{Lane, Signal};
@@ -47,9 +47,9 @@ impl Lane {
         self.watched.tell();
     }
 
-    /// Who is to be watched now: nobody while the breaker is open, for then nothing is asked of the server.
+    /// Who is to be watched now: nobody while incoming is held back, for then nothing is asked of its server.
     pub fn watched(&self) -> BTreeMap<MailboxId, Target> {
-        if self.open_reason().is_some() || !self.current().profile.streaming {
+        if self.held()[Direction::Incoming as usize].is_some() || !self.current().profile.streaming {
             return BTreeMap::new();
         }
         self.watched.mailboxes.lock().unwrap_or_else(PoisonError::into_inner).clone()

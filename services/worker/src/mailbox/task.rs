@@ -25,7 +25,7 @@ use crate::{
     poll, send,
     shared::Shared,
     test::{self, Findings},
-    turn::{Done, Settlement, Trouble, Turn, answer_of},
+    turn::{Done, Settlement, Trouble, Turn},
 };
 
 /// What a task came to.
@@ -87,7 +87,7 @@ impl Task {
         let Ok(roads) = self.lane.roads(&current, self.mailbox, &self.wanted, anew).await else {
             return nothing(TaskResult::Turn(Outcome::OursFailed), Some(holding));
         };
-        let Ok(ticket) = self.lane.admit(self.mailbox) else {
+        let Ok(admitted) = self.lane.admit(self.mailbox, needs(self.work)) else {
             return nothing(TaskResult::Turn(Outcome::Held), Some(holding));
         };
         let mut turn = Turn {
@@ -101,6 +101,7 @@ impl Task {
             start: self.shared.now(),
             actor: self.actor,
             attempt,
+            held: admitted.held,
             settled: None,
         };
         let (metrics, label) = (&self.shared.metrics, &turn.current.label);
@@ -110,14 +111,14 @@ impl Task {
             let deadline = self.shared.settings.cycle_deadline;
             tokio::select! {
                 worked = tokio::time::timeout(deadline, work) => worked.unwrap_or_else(|_| {
-                    Worked { result: Err(cycle_deadline()), tested: None, answer: None, spoiled: true }
+                    Worked { result: Err(cycle_deadline()), tested: None, answers: [None; 2], spoiled: true }
                 }),
                 () = self.shared.lease_ended() => {
-                    Worked { result: Err(Trouble::Lease), tested: None, answer: None, spoiled: true }
+                    Worked { result: Err(Trouble::Lease), tested: None, answers: [None; 2], spoiled: true }
                 }
             }
         };
-        self.lane.report(ticket, worked.answer);
+        self.lane.report(&admitted, worked.answers);
         worked.tell(&turn, self.work);
         worked.ended(self.work, turn)
     }
@@ -135,7 +136,8 @@ fn cycle_deadline() -> Trouble {
 struct Worked {
     result: Result<Done, Trouble>,
     tested: Option<[Option<machine::Tested>; 3]>,
-    answer: Option<breaker::Answer>,
+    /// What is learnt of the server of each direction.
+    answers: [Option<breaker::Answer>; 2],
     /// It was dropped in the middle: what it held may not be what is stored.
     spoiled: bool,
 }
@@ -143,7 +145,9 @@ struct Worked {
 /// Finds out where the mailbox is, works there, and doubts the place if that fails.
 async fn located(turn: &mut Turn, lane: &Lane, what: Work) -> Worked {
     if let Err(trouble) = Box::pin(locate(turn, matches!(what, Work::Test(_)))).await {
-        return Worked { answer: trouble.answer(), result: Err(trouble), tested: None, spoiled: false };
+        // It is looked for with the account that mail is read with.
+        let answers = [trouble.answer(), None];
+        return Worked { answers, result: Err(trouble), tested: None, spoiled: false };
     }
     let worked = work(turn, lane, what).await;
     match worked.failed() {
@@ -165,7 +169,7 @@ async fn work(turn: &mut Turn, lane: &Lane, work: Work) -> Worked {
             return match Box::pin(test::test(turn, kinds, probe.is_some())).await {
                 Ok(findings) => tested(lane, &turn.current.profile, findings).await,
                 Err(trouble) => {
-                    Worked { answer: trouble.answer(), result: Err(trouble), tested: None, spoiled: false }
+                    Worked { answers: [None; 2], result: Err(trouble), tested: None, spoiled: false }
                 }
             };
         }
@@ -174,7 +178,8 @@ async fn work(turn: &mut Turn, lane: &Lane, work: Work) -> Worked {
         Ok(_) => Some(breaker::Answer::Answered),
         Err(trouble) => trouble.answer(),
     };
-    Worked { result, tested: None, answer, spoiled: false }
+    let answers = needs(work).map(|needed| answer.filter(|_| needed));
+    Worked { result, tested: None, answers, spoiled: false }
 }
 
 async fn tested(lane: &Lane, profile: &Profile, findings: Findings) -> Worked {
@@ -184,13 +189,20 @@ async fn tested(lane: &Lane, profile: &Profile, findings: Findings) -> Worked {
         // They are asked again with the next test.
         tracing::warn!(%error, "what was learnt of the server could not be kept");
     }
-    let answer =
-        findings.failure.as_ref().map_or(breaker::Answer::Answered, |failure| answer_of(failure.reason));
     Worked {
         result: Ok(Done::default()),
         tested: Some(findings.tested),
-        answer: Some(answer),
+        answers: findings.answers,
         spoiled: false,
+    }
+}
+
+/// The directions that a turn needs: incoming, outgoing.
+fn needs(work: Work) -> [bool; 2] {
+    match work {
+        Work::Incoming => [true, false],
+        Work::Outgoing { .. } => [false, true],
+        Work::Test([incoming, outgoing, _]) => [incoming, outgoing],
     }
 }
 
@@ -252,6 +264,8 @@ impl Worked {
             Err(Trouble::Exchange(failure) | Trouble::Nowhere(failure)) => {
                 return turn.failed(kind, failure.reason, &failure.evidence());
             }
+            // It did not run.
+            Err(Trouble::Held) => return,
             Err(trouble @ (Trouble::Store(_) | Trouble::Lease)) => {
                 return turn.failed(kind, Reason::StoreUnavailable, &trouble.to_string());
             }

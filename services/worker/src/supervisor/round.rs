@@ -230,7 +230,7 @@ impl Round {
         let tell = move |signal| {
             let (profile, number) = key;
             let _stopped = myself.cast(match signal {
-                Signal::Canary(mailbox) => Message::Canary(mailbox),
+                Signal::Canary(mailbox, road) => Message::Canary(mailbox, road),
                 Signal::Closed => Message::Reopened(profile, number),
                 Signal::Mail(mailbox) => Message::Mail(mailbox),
                 Signal::Watched(mailbox) => Message::Watched(mailbox),

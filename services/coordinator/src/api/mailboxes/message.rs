@@ -21,7 +21,7 @@ use crate::api::{Api, input::etag, words};
 pub(super) struct Views<'a> {
     api: &'a Api,
     profiles: HashMap<ProfileId, Profile>,
-    lanes: HashMap<(ProfileId, u16), Option<Reason>>,
+    lanes: HashMap<(ProfileId, u16), [Option<Reason>; 2]>,
 }
 
 impl<'a> Views<'a> {
@@ -32,9 +32,11 @@ impl<'a> Views<'a> {
 
     /// The mailbox as it is stored.
     pub(super) async fn message(&mut self, mailbox: &Mailbox) -> Result<admin::Mailbox, Status> {
-        let held_back = self.is_held_back(mailbox).await?;
+        let [incoming, outgoing] = self.held_back(mailbox).await?.map(|reason| reason.is_some());
+        let mut held_back = [incoming, outgoing, incoming && outgoing].into_iter();
         let pace = self.pace(mailbox);
         let next = mailbox.operations.each_ref().map(|operation| {
+            let held_back = held_back.next().unwrap_or_default();
             let next = operation.next_run(mailbox.set.id, &pace, self.api.now())?;
             Some(if held_back { NextRun { why: Why::Breaker, ..next } } else { next })
         });
@@ -92,16 +94,16 @@ impl<'a> Views<'a> {
         }
     }
 
-    /// True if the breaker of its profile's lane is open.
-    async fn is_held_back(&mut self, mailbox: &Mailbox) -> Result<bool, Status> {
+    /// Why its profile's lane holds each direction back: incoming, outgoing.
+    async fn held_back(&mut self, mailbox: &Mailbox) -> Result<[Option<Reason>; 2], Status> {
         let profile = mailbox.set.profile.and_then(|profile| self.profiles.get(&profile));
-        let Some(profile) = profile else { return Ok(false) };
+        let Some(profile) = profile else { return Ok([None; 2]) };
         let lane = (profile.id, id::lane(mailbox.set.id, profile.lanes));
         if let Some(open) = self.lanes.get(&lane) {
-            return Ok(open.is_some());
+            return Ok(*open);
         }
         let open = self.api.held_back(profile, Some(mailbox.set.id)).await?;
         self.lanes.insert(lane, open);
-        Ok(open.is_some())
+        Ok(open)
     }
 }

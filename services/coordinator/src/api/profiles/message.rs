@@ -3,11 +3,12 @@
 use mailyard_exchange::Facts;
 use mailyard_policy::{
     Reason,
+    operation::Kind,
     profile::{CredentialSource, Credentials, OAuth},
 };
 use mailyard_store::people::Profile;
 use mailyard_wire::{
-    admin::{self, Capabilities},
+    admin::{self, Capabilities, HeldBack, OperationKind},
     convert::{duration, timestamp},
     name,
 };
@@ -17,7 +18,7 @@ use crate::api::{
     words::{access, authentication, code, credential_source},
 };
 
-pub(super) fn of(profile: &Profile, is_default: bool, held_back: Option<Reason>) -> admin::Profile {
+pub(super) fn of(profile: &Profile, is_default: bool, held_back: [Option<Reason>; 2]) -> admin::Profile {
     let found = &profile.capabilities;
     admin::Profile {
         name: name::resource(&profile.org, name::PROFILES, profile.id),
@@ -47,7 +48,8 @@ pub(super) fn of(profile: &Profile, is_default: bool, held_back: Option<Reason>)
         owner_email: profile.owner_email.clone(),
         request_deadline: profile.request_deadline.map(duration),
         is_default,
-        held_back_reason: code(held_back),
+        held_back_reason: code(held_back.into_iter().flatten().next()),
+        held_back: told(held_back),
         capabilities: Some(Capabilities {
             consumes_draft: found.consumes_draft,
             checks_change_key: found.checks_change_key,
@@ -57,6 +59,14 @@ pub(super) fn of(profile: &Profile, is_default: bool, held_back: Option<Reason>)
         etag: etag(profile.revision),
         last_test: None,
     }
+}
+
+/// What is held back, and why.
+pub(in crate::api) fn told(held_back: [Option<Reason>; 2]) -> Vec<HeldBack> {
+    let told = |(kind, reason): (Kind, Option<Reason>)| {
+        Some(HeldBack { operation: OperationKind::from(kind).into(), reason: reason?.code().to_owned() })
+    };
+    [Kind::Incoming, Kind::Outgoing].into_iter().zip(held_back).filter_map(told).collect()
 }
 
 fn credentials(credentials: &Credentials) -> admin::Credentials {

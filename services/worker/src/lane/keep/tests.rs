@@ -3,7 +3,7 @@
 use mailyard_policy::{
     Reason, Timestamp,
     alert::{Regarding, What},
-    breaker::{Answer, Breaker, Event, Rules},
+    breaker::{Answer, Breaker, Event, Road, Rules},
     id::MailboxId,
 };
 
@@ -36,7 +36,7 @@ async fn facts_of_a_lane_are_written_once_whatever_becomes_of_the_answers() {
             let (mailbox, answer) = (MailboxId::new(1), Answer::Fault(Reason::ExchangeUnavailable));
             breaker.step(&rules, Event::Ended { mailbox, begun: at, answer }, at);
             assert_eq!(breaker.open(), Some(Reason::ExchangeUnavailable));
-            let what = What::BreakerOpened(Reason::ExchangeUnavailable);
+            let what = What::BreakerOpened(Road::Both, Reason::ExchangeUnavailable);
             let fact = Fact { regarding: Regarding::Profile(place.0), what, at };
             let mut refusals = 0;
             while let Err(error) = write(&*store, place, &kept(&breaker), &[fact]).await {
