@@ -3,7 +3,7 @@
 
 use mailyard_exchange::{
     Failure, Mailbox,
-    codec::{self, Address, Attachment, Content, Folder, Importance, ItemId, WellKnown},
+    codec::{self, Address, Attachment, Content, Deletion, Folder, Importance, ItemId, WellKnown},
 };
 use mailyard_policy::{
     Reason, Timestamp,
@@ -164,13 +164,17 @@ impl Sending<'_> {
         let drafts = Folder::WellKnown(WellKnown::Drafts);
         if look_first {
             match self.mailbox.find_by_operation_id(&drafts, &self.operation_id()).await {
-                // With files it may be incomplete: it is left, marked as ours, and another one is made.
                 Ok(found) if self.email.content.attachments.is_empty() => {
                     if let Some(item) = found.value.into_iter().next() {
                         return Acted::well(Event::DraftMade(attempt, draft_of(item.id)));
                     }
                 }
-                Ok(_) => {}
+                // With files it may be incomplete: another one is made in its place.
+                Ok(found) => {
+                    for item in found.value {
+                        self.discard(&item.id).await;
+                    }
+                }
                 Err(failure) => return draft_failed(attempt, failure),
             }
         }
@@ -191,10 +195,23 @@ impl Sending<'_> {
             };
             match self.mailbox.attach(&draft, attachment).await {
                 Ok(answer) => draft = answer.value,
-                Err(failure) => return draft_failed(attempt, failure),
+                Err(failure) => {
+                    self.discard(&draft).await;
+                    return draft_failed(attempt, failure);
+                }
             }
         }
         Acted::well(Event::DraftMade(attempt, draft_of(draft)))
+    }
+
+    /// Deletes a draft of ours that is not recorded, and so never was nor will be submitted: in this step none is, and
+    /// whoever was about to record it is fenced. If it cannot be deleted now, the next attempt finds it by its mark.
+    async fn discard(&self, draft: &ItemId) {
+        if let Err(failure) =
+            self.mailbox.delete_item(&ItemId::new(draft.id.clone()), Deletion::HardDelete).await
+        {
+            tracing::debug!(mailbox = %self.turn.mailbox, reason = failure.reason.code(), "a draft is left behind");
+        }
     }
 
     /// Begun and given up before the deadline that is stored: whoever finds it relies on that.
