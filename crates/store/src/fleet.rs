@@ -4,35 +4,13 @@
 use std::time::Duration;
 
 use async_trait::async_trait;
+pub use mailyard_policy::membership::{Grant, Leadership, WorkerState};
 use mailyard_policy::{
     Timestamp,
-    id::{Epoch, Incarnation, Nonce, ShardId, Term, WorkerId},
-    words,
+    id::{Epoch, Incarnation, ShardId, WorkerId},
 };
 
 use crate::Result;
-
-/// One leadership of a coordinator: the guard of every statement of the control plane.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Leadership {
-    /// Its number.
-    pub term: Term,
-    /// The word that only this leader knows.
-    pub nonce: Nonce,
-}
-
-/// One grant of a shard: the fence of every write to its mailboxes.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Grant {
-    /// The shard.
-    pub shard: ShardId,
-    /// The grant's number.
-    pub epoch: Epoch,
-    /// The word that only its holder knows.
-    pub nonce: Nonce,
-    /// True once the shard is to be drained and released.
-    pub revoking: bool,
-}
 
 /// A shard as it stands.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -60,21 +38,6 @@ pub struct Worker {
     pub lease_until: Timestamp,
     /// The build it runs.
     pub build: String,
-}
-
-/// The state of a worker's process.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum WorkerState {
-    /// It may be given shards.
-    Live,
-    /// It goes away and gives its shards back.
-    Draining,
-    /// It may hold nothing any more, and never will again.
-    Dead,
-}
-
-words! {
-    WorkerState: Live = "live", Draining = "draining", Dead = "dead";
 }
 
 /// Proof that no other process can hold anything of this store: the caller holds the exclusive lock of the data

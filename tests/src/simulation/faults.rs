@@ -1,5 +1,7 @@
 //! What goes wrong.
 
+use mailyard_policy::words;
+
 use super::chance::Chance;
 
 /// A kind of fault.
@@ -44,23 +46,13 @@ impl Kind {
         Self::ClockRate,
         Self::ClockJump,
     ];
+}
 
-    /// Its name.
-    pub const fn name(self) -> &'static str {
-        match self {
-            Self::WorkerCrash => "worker_crash",
-            Self::WorkerPause => "worker_pause",
-            Self::WorkerRestart => "worker_restart",
-            Self::CoordinatorCrash => "coordinator_crash",
-            Self::CoordinatorPause => "coordinator_pause",
-            Self::CoordinatorRestart => "coordinator_restart",
-            Self::Partition => "partition",
-            Self::OneWay => "one_way",
-            Self::StoreOutage => "store_outage",
-            Self::ClockRate => "clock_rate",
-            Self::ClockJump => "clock_jump",
-        }
-    }
+words! {
+    Kind: WorkerCrash = "worker_crash", WorkerPause = "worker_pause", WorkerRestart = "worker_restart",
+        CoordinatorCrash = "coordinator_crash", CoordinatorPause = "coordinator_pause",
+        CoordinatorRestart = "coordinator_restart", Partition = "partition", OneWay = "one_way",
+        StoreOutage = "store_outage", ClockRate = "clock_rate", ClockJump = "clock_jump";
 }
 
 /// A fault as it happens.

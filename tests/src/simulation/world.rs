@@ -1,5 +1,8 @@
 //! What happens when, one thing after the other.
 
+mod accidents;
+mod talk;
+
 use std::{
     collections::BTreeMap,
     hash::{DefaultHasher, Hash as _, Hasher as _},
@@ -15,7 +18,7 @@ use mailyard_policy::{
 };
 
 use super::{
-    Fault, Kind, Mutation, Options, Report,
+    Mutation, Options, Report,
     chance::Chance,
     exchange::Exchange,
     hosts::{Cuts, Host, HostId},
@@ -346,140 +349,6 @@ impl World {
         }
     }
 
-    fn act(&mut self, caller: Caller, act: Act) {
-        let store = self.store_host();
-        match act {
-            Act::Ask(number, request) => {
-                let asked = Happening::StoreHears(caller, number, Box::new(Statement::Data(request)));
-                self.send(caller.host, store, asked);
-                let unknown = Happening::StoreSaid(caller, number, Box::new(Said::Data(Reply::Unknown)));
-                self.at(self.now + ASKED, unknown);
-            }
-            Act::Poll(number, mailbox) => {
-                let (by, time) = (incarnation_of(caller), self.hosts[store].time(self.now));
-                if !self.store.leases(by, time) {
-                    self.report.violation(format!("at {} {by} polls without a lease", self.now));
-                }
-                let poll = Happening::Poll(caller, number, mailbox, self.now);
-                self.send(caller.host, store + 1, poll);
-            }
-            Act::Open(session, coordinator, hello) => {
-                let host = self.options.workers + coordinator;
-                let coordinator = Caller { host, generation: self.hosts[host].generation };
-                let wire = Wire { worker: caller, session, coordinator };
-                self.send(caller.host, host, Happening::ToCoordinator(wire, Box::new(hello)));
-            }
-            Act::Say(session, message) => {
-                if let Some(wire) = self.wire_of(caller, session) {
-                    self.send(
-                        caller.host,
-                        wire.coordinator.host,
-                        Happening::ToCoordinator(wire, Box::new(message)),
-                    );
-                }
-            }
-            Act::Close(session) => {
-                if let Some(wire) = self.wire_of(caller, session) {
-                    self.send(caller.host, wire.coordinator.host, Happening::EndsAtCoordinator(wire));
-                }
-            }
-            Act::Exit | Act::Restart => {
-                self.hosts[caller.host].up = false;
-                let wait = self.chance.between(100, 1000);
-                if matches!(act, Act::Restart) {
-                    self.at(self.now + wait, Happening::Start(caller.host));
-                }
-            }
-        }
-    }
-
-    /// The stream of a session, as its coordinator knows it.
-    fn wire_of(&self, worker: Caller, session: SessionId) -> Option<Wire> {
-        let of_session = |wire: &&Wire| wire.worker == worker && wire.session == session;
-        self.programs.iter().find_map(|program| match program {
-            Program::Coordinator(coordinator) => coordinator.wires.values().find(of_session).copied(),
-            Program::Worker(_) | Program::None => None,
-        })
-    }
-
-    fn coordinator_hears(&mut self, wire: Wire, message: ToLeader) {
-        let Some(Program::Coordinator(coordinator)) = self.programs.get_mut(wire.coordinator.host) else {
-            return;
-        };
-        let known = coordinator.wires.iter().find(|(_, known)| **known == wire).map(|(id, _)| *id);
-        let session = match (&message, known) {
-            (_, Some(known)) => known,
-            (ToLeader::Hello(_), None) => {
-                coordinator.sessions += 1;
-                let session = SessionId(coordinator.sessions);
-                coordinator.wires.insert(session, wire);
-                session
-            }
-            (_, None) => return,
-        };
-        self.coordinate(wire.coordinator, leader::Event::Heard(session, message));
-    }
-
-    fn ends_at_coordinator(&mut self, wire: Wire) {
-        let Some(Program::Coordinator(coordinator)) = self.programs.get_mut(wire.coordinator.host) else {
-            return;
-        };
-        let Some(session) = coordinator.wires.iter().find(|(_, known)| **known == wire).map(|(id, _)| *id)
-        else {
-            return;
-        };
-        coordinator.wires.remove(&session);
-        self.coordinate(wire.coordinator, leader::Event::Ended(session));
-    }
-
-    fn coordinate(&mut self, caller: Caller, event: leader::Event) {
-        let now = self.hosts[caller.host].boot(self.now);
-        let Some(Program::Coordinator(coordinator)) = self.programs.get_mut(caller.host) else { return };
-        let before = coordinator.leader.is_frozen();
-        let effects = coordinator.leader.step(event, now);
-        self.report.frozen += u64::from(coordinator.leader.is_frozen() && !before);
-        for effect in effects {
-            self.carry_out(caller, effect);
-        }
-    }
-
-    fn carry_out(&mut self, caller: Caller, effect: leader::Effect) {
-        let store = self.store_host();
-        match effect {
-            leader::Effect::Ask(Attempt(number), ask) => {
-                let asked = Happening::StoreHears(caller, number, Box::new(Statement::Control(ask)));
-                self.send(caller.host, store, asked);
-                let unknown = Happening::StoreSaid(caller, number, Box::new(Said::Control(Answer::Unknown)));
-                self.at(self.now + ASKED, unknown);
-            }
-            leader::Effect::Say(session, message) => {
-                if let Some(wire) = self.wire(caller, session) {
-                    self.send(caller.host, wire.worker.host, Happening::ToWorker(wire, Box::new(message)));
-                }
-            }
-            leader::Effect::Close(session) => {
-                if let Some(wire) = self.wire(caller, session) {
-                    self.send(caller.host, wire.worker.host, Happening::EndsAtWorker(wire));
-                    if let Some(Program::Coordinator(coordinator)) = self.programs.get_mut(caller.host) {
-                        coordinator.wires.remove(&session);
-                    }
-                }
-            }
-            leader::Effect::Leads(_) => {}
-        }
-    }
-
-    fn wire(&self, coordinator: Caller, session: SessionId) -> Option<Wire> {
-        match self.programs.get(coordinator.host)? {
-            Program::Coordinator(coordinator) => coordinator.wires.get(&session).copied(),
-            Program::Worker(_) | Program::None => None,
-        }
-    }
-
-    fn worker_hears(&mut self, wire: Wire, message: ToMember) {
-        self.with_worker(wire.worker, |process, now| process.heard(wire.session, message, now));
-    }
-
     fn store_hears(&mut self, caller: Caller, number: u64, statement: Statement) {
         if self.store_down_until > self.now {
             return;
@@ -523,80 +392,6 @@ impl World {
         let World { exchange, chance, report, now, .. } = self;
         let until = exchange.begin(mailbox, incarnation, sent, *now, chance, report);
         self.at(until, Happening::Worked(caller, number, mailbox));
-    }
-
-    fn fault(&mut self) {
-        let Some(fault) = Fault::draw(&self.options.kinds, &mut self.chance) else { return };
-        *self.report.faults.entry(fault.kind.name()).or_default() += 1;
-        let (workers, coordinators) = (self.options.workers as u64, self.options.coordinators as u64);
-        let worker = (fault.host % workers) as usize;
-        let coordinator = (workers + fault.host % coordinators) as usize;
-        let until = self.now + fault.long;
-        match fault.kind {
-            Kind::WorkerCrash => self.crash(worker, until),
-            Kind::CoordinatorCrash => self.crash(coordinator, until),
-            Kind::WorkerPause => self.pause(worker, until),
-            Kind::CoordinatorPause => self.pause(coordinator, until),
-            Kind::WorkerRestart => {
-                let caller = Caller { host: worker, generation: self.hosts[worker].generation };
-                if self.hosts[worker].up && self.hosts[worker].paused_until <= self.now {
-                    self.with_worker(caller, |process, now| process.step(member::Event::Leave, now));
-                }
-                // Whoever stops it kills it if it does not end by itself.
-                self.at(until.max(self.now + 25_000), Happening::Kill(caller));
-                for at in [until, until.max(self.now + 25_000)] {
-                    self.at(at, Happening::Start(worker));
-                }
-            }
-            Kind::CoordinatorRestart => {
-                let caller = Caller { host: coordinator, generation: self.hosts[coordinator].generation };
-                if self.hosts[coordinator].up && self.hosts[coordinator].paused_until <= self.now {
-                    self.coordinate(caller, leader::Event::Leave);
-                    self.crash(coordinator, until);
-                }
-            }
-            Kind::Partition | Kind::OneWay => {
-                let hosts = self.hosts.len() as u64;
-                let (one, other) = ((fault.host % hosts) as usize, (fault.other % hosts) as usize);
-                self.cuts.cut(one, other, until);
-                if fault.kind == Kind::Partition {
-                    self.cuts.cut(other, one, until);
-                }
-            }
-            Kind::StoreOutage => self.store_down_until = self.store_down_until.max(until),
-            Kind::ClockRate => {
-                let host = (fault.host % self.hosts.len() as u64) as usize;
-                let rate = self.chance.between(990, 1010);
-                self.hosts[host].set_rate(rate, self.now);
-            }
-            Kind::ClockJump => {
-                let caller = Caller { host: worker, generation: self.hosts[worker].generation };
-                if self.hosts[worker].up && self.hosts[worker].paused_until <= self.now {
-                    self.with_worker(caller, |process, now| process.step(member::Event::ClockJumped, now));
-                }
-            }
-        }
-    }
-
-    fn crash(&mut self, host: HostId, until: u64) {
-        if self.hosts[host].up {
-            self.hosts[host].up = false;
-            self.hosts[host].paused_until = 0;
-            self.at(until, Happening::Start(host));
-        }
-    }
-
-    fn pause(&mut self, host: HostId, until: u64) {
-        self.hosts[host].paused_until = self.hosts[host].paused_until.max(until);
-    }
-
-    fn heal(&mut self) {
-        self.cuts.heal();
-        self.store_down_until = 0;
-        for host in 0..self.options.workers + self.options.coordinators {
-            self.hosts[host].paused_until = self.hosts[host].paused_until.min(self.now);
-            self.at(self.now, Happening::Start(host));
-        }
     }
 }
 
